@@ -1,0 +1,48 @@
+# The targets that people, hosted CI and a fresh machine call; `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo train test test-all lint format tensorboard clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+MANIFEST := .ifmos/training_data.csv
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup: $(VENV)/.installed ## make the virtual environment .venv with the tested versions
+
+$(MANIFEST): | setup
+	$(BIN)/doctune scan --preset machine --min-per-class 30 --out $(MANIFEST)
+
+demo: setup $(MANIFEST) ## find real files on this machine, train a small classifier on them, show what came of it
+	$(BIN)/python train.py experiment=demo
+
+train: setup ## make a run: make train ARGS='model=distilbert data=ifmos'
+	$(BIN)/python train.py $(ARGS)
+
+test: setup ## the tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: setup ## all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: setup ## watch the curves of all runs in a browser
+	$(BIN)/tensorboard --logdir outputs
+
+clean: ## remove caches and the demo's manifest; runs and the environment stay
+	rm -rf .doctune .ifmos .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The `doctune` command: one file per subcommand."""

@@ -1,0 +1,1 @@
+"""Labelled texts on disk: manifests, stores, splits, baselines. Imports no torch."""

@@ -1,0 +1,223 @@
+"""Extracted texts on disk: keyed by content, memory-mapped, shared by runs.
+
+    <cache>/files.sqlite                    path, size, modification time -> SHA-256 of the content
+    <cache>/texts/<settings>/part-*.arrow   sealed texts, one row per content
+    <cache>/texts/<settings>/journal.sqlite texts read since the last seal; what a killed run leaves for the next one
+
+A file whose path, size and modification time are known is not opened again, and a content that was extracted under
+the same settings is never extracted again, wherever the file has moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sqlite3
+import stat
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from doctune.documents import Document
+from doctune.files import written_whole
+
+Extract = Callable[[Sequence[Path]], Iterator[Document]]
+
+_SCHEMA = pa.schema(
+    [
+        ("content", pa.string()),
+        ("status", pa.string()),
+        ("reason", pa.string()),
+        ("format", pa.string()),
+        ("text", pa.large_string()),
+    ]
+)
+_HASH_BLOCK_BYTES = 1 << 20
+_ROWS_PER_COMMIT = 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the store knows of one file; `content` is the SHA-256 of its bytes, None where it could not be read."""
+
+    content: str | None
+    status: str
+    reason: str
+    format: str
+
+
+class Texts(Sequence[str]):
+    """A lazy view of stored texts: each is read from the memory map when asked for."""
+
+    def __init__(self, tables: list[pa.Table], places: Sequence[tuple[int, int]]) -> None:
+        self._columns = [table.column("text").chunk(0) for table in tables]
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]  # slices are not needed
+        table, row = self._places[index]
+        return str(self._columns[table][row].as_py())
+
+
+class TextStore:
+    """The texts of one extractor setting.
+
+    Args:
+        cache: the cache folder; made when missing.
+        settings_key: `ExtractSettings.key()`; other settings have other texts.
+    """
+
+    def __init__(self, cache: Path, settings_key: str) -> None:
+        self.cache = cache
+        self.folder = cache / "texts" / hashlib.sha256(settings_key.encode()).hexdigest()[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._tables: list[pa.Table] = []
+        self._places: dict[str, tuple[int, int]] = {}
+        self._opened: set[str] = set()
+
+    def fill(self, paths: Sequence[Path], extract: Extract, on_wait: Callable[[], None] | None = None) -> list[Entry]:
+        """Read what the store does not hold yet and describe every path, in order.
+
+        One process fills at a time; a second one waits (`on_wait` is called once) and then finds the work done.
+        """
+        contents = FileHashes(self.cache / "files.sqlite").of(paths)
+        with self._lock(on_wait):
+            self._seal()
+            self._read_missing(paths, contents, extract)
+            self._seal()
+        return [self._entry(content) for content in contents]
+
+    def texts(self, contents: Sequence[str]) -> Texts:
+        """The texts of contents that `fill` has described, in order."""
+        return Texts(self._tables, [self._places[content] for content in contents])
+
+    @contextlib.contextmanager
+    def _lock(self, on_wait: Callable[[], None] | None) -> Iterator[None]:
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=0.2)
+        except Timeout:
+            if on_wait:
+                on_wait()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read_missing(self, paths: Sequence[Path], contents: Sequence[str | OSError], extract: Extract) -> None:
+        missing = {c: p for c, p in zip(contents, paths, strict=True) if isinstance(c, str) and c not in self._places}
+        if not missing:
+            return
+        documents = extract(list(missing.values()))
+        rows = zip(missing, documents, strict=True)
+        with contextlib.closing(self._journal()) as journal:
+            while batch := [_row(content, document) for content, document in islice(rows, _ROWS_PER_COMMIT)]:
+                journal.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?)", batch)
+                journal.commit()
+
+    def _journal(self) -> sqlite3.Connection:
+        journal = sqlite3.connect(self.folder / "journal.sqlite")
+        journal.execute("CREATE TABLE IF NOT EXISTS texts (content PRIMARY KEY, status, reason, format, text)")
+        return journal
+
+    def _seal(self) -> None:
+        """Move the journal's rows into an Arrow part, then map all parts."""
+        if (self.folder / "journal.sqlite").exists():
+            with contextlib.closing(self._journal()) as journal:
+                rows = journal.execute("SELECT * FROM texts ORDER BY content")
+                self._write_parts(rows)
+                journal.execute("DELETE FROM texts")
+                journal.commit()
+            (self.folder / "journal.sqlite").unlink()
+        self._map_parts()
+
+    def _write_parts(self, rows: Iterable[tuple[str, ...]]) -> None:
+        iterator = iter(rows)
+        while batch := list(islice(iterator, 20_000)):
+            columns = dict(zip(_SCHEMA.names, zip(*batch, strict=True), strict=True))
+            with (
+                written_whole(self.folder / f"part-{uuid.uuid4().hex[:12]}.arrow") as temporary,
+                pa.OSFile(str(temporary), "wb") as sink,
+                pa.ipc.new_file(sink, _SCHEMA) as writer,
+            ):
+                writer.write_table(pa.table(columns, schema=_SCHEMA))
+
+    def _map_parts(self) -> None:
+        for part in sorted(self.folder.glob("part-*.arrow")):
+            if part.name in self._opened:
+                continue
+            table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
+            for row, content in enumerate(table.column("content").to_pylist()):
+                self._places.setdefault(content, (len(self._tables), row))
+            self._tables.append(table)
+            self._opened.add(part.name)
+
+    def _entry(self, content: str | OSError) -> Entry:
+        if isinstance(content, OSError):
+            return Entry(None, "unreadable", content.strerror or str(content), "")
+        table, row = self._places[content]
+        columns = self._tables[table]
+        status, reason, file_format = (columns.column(name)[row].as_py() for name in ("status", "reason", "format"))
+        return Entry(content, status, reason, file_format)
+
+
+class FileHashes:
+    """SHA-256 of files, remembered by path, size and modification time."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+
+    def of(self, paths: Sequence[Path]) -> list[str | OSError]:
+        """The content hash of each path in order, or the error that kept it from being read."""
+        with contextlib.closing(sqlite3.connect(self._database, timeout=60)) as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS files (path PRIMARY KEY, size INTEGER, mtime_ns INTEGER, content)"
+            )
+            return self._all(connection, paths)
+
+    def _all(self, connection: sqlite3.Connection, paths: Sequence[Path]) -> list[str | OSError]:
+        hashes = []
+        for count, path in enumerate(paths, start=1):
+            hashes.append(self._one(connection, path))
+            if count % 1000 == 0:
+                connection.commit()
+        connection.commit()
+        return hashes
+
+    def _one(self, connection: sqlite3.Connection, path: Path) -> str | OSError:
+        try:
+            facts = path.stat()
+            if not stat.S_ISREG(facts.st_mode):
+                return OSError(0, "not a regular file")
+            key = (os.fsencode(path.absolute()), facts.st_size, facts.st_mtime_ns)
+            known = connection.execute(
+                "SELECT content FROM files WHERE path = ? AND size = ? AND mtime_ns = ?", key
+            ).fetchone()
+            if known:
+                return str(known[0])
+            content = _sha256(path)
+        except OSError as error:
+            return error
+        connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*key, content))
+        return content
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _row(content: str, document: Document) -> tuple[str, str, str, str, str]:
+    return content, document.status, document.reason, document.format, document.text

@@ -1,0 +1,106 @@
+"""Token ids on disk: every document is tokenised once per tokenizer, window and corpus, then memory-mapped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from doctune.files import written_whole
+from doctune.text.windows import head_windows
+
+_TEXTS_PER_BATCH = 512
+
+
+class Tokens(Sequence[NDArray[np.int32]]):
+    """Windows of token ids as one flat memory map: window i is `ids[offsets[i]:offsets[i + 1]]`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ids = np.load(folder / "ids.npy", mmap_mode="r")
+        self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:  # type: ignore[override]  # slices are not needed
+        return self._ids[self._offsets[index] : self._offsets[index + 1]]
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens per window, shape (N,)."""
+        return np.diff(self._offsets)
+
+
+def tokenise(
+    cache: Path, tokenizer: Tokenizer, max_length: int, contents: Sequence[str], texts: Sequence[str]
+) -> Tokens:
+    """The head windows of `texts`, from the cache where the same tokenizer has cut the same contents before.
+
+    Args:
+        cache: the cache folder.
+        contents: what identifies each text; with the tokenizer and `max_length` it is the cache's key.
+        texts: the texts in the same order; read only when the cache has no such entry.
+    """
+    folder = cache / "tokens" / _key(tokenizer, max_length, contents)
+    if not (folder / "offsets.npy").exists():  # written last: its presence means that all of it is there
+        _write(folder, _windows(tokenizer, max_length, texts), len(texts))
+    return Tokens(folder)
+
+
+def _key(tokenizer: Tokenizer, max_length: int, contents: Sequence[str]) -> str:
+    definition = json.loads(tokenizer.to_str())
+    definition.update(truncation=max_length, padding=None)  # these two are state, left by whoever used it last
+    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
+    for content in contents:
+        digest.update(content.encode())
+    return digest.hexdigest()[:16]
+
+
+def _windows(tokenizer: Tokenizer, max_length: int, texts: Sequence[str]) -> Iterator[list[int]]:
+    iterator = iter(texts)
+    while batch := list(islice(iterator, _TEXTS_PER_BATCH)):
+        yield from head_windows(tokenizer, batch, max_length)
+
+
+def _write(folder: Path, windows: Iterator[list[int]], count: int) -> None:
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    with written_whole(folder / "ids.npy") as temporary, _FlatFile(temporary) as flat:
+        for index, window in enumerate(windows):
+            offsets[index + 1] = flat.append(window)
+    with written_whole(folder / "offsets.npy") as temporary, temporary.open("wb") as stream:
+        np.save(stream, offsets)
+
+
+class _FlatFile:
+    """An .npy file of int32 that grows: the header with the final length is written on leaving."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("wb")
+        self._length = 0
+        self._write_header()
+
+    def append(self, ids: Sequence[int]) -> int:
+        """Add ids and return the length so far."""
+        self._stream.write(np.asarray(ids, dtype=np.int32).tobytes())
+        self._length += len(ids)
+        return self._length
+
+    def _write_header(self) -> None:
+        # NumPy pads headers to a multiple of 64 bytes and reserves digits for growing arrays, so that both fit in 128.
+        header = {"descr": "<i4", "fortran_order": False, "shape": (self._length,)}
+        np.lib.format.write_array_header_1_0(self._stream, header)
+
+    def __enter__(self) -> _FlatFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is None:
+            self._stream.seek(0)
+            self._write_header()
+        self._stream.close()

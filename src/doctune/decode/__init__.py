@@ -1,0 +1,1 @@
+"""Logits -> labels, spans, answers."""

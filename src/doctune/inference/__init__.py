@@ -1,0 +1,1 @@
+"""Uses the exported `model/` folder; knows nothing of training."""

@@ -1,0 +1,87 @@
+"""The `model/` folder: weights and tokenizer in Hugging Face format, and in `doctune.json` what they need besides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from doctune import __version__
+from doctune.errors import ArtifactError
+from doctune.files import write_json
+from doctune.labels import Labels
+from doctune.text.extract import ExtractSettings
+
+SCHEMA = 1
+SETTINGS_FILE = "doctune.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What inference needs besides weights and tokenizer."""
+
+    folder: Path
+    task: str
+    labels: Labels
+    max_length: int
+    extract: ExtractSettings
+
+    def save(self) -> None:
+        """Write `doctune.json` into the folder."""
+        settings = {
+            "schema": SCHEMA,
+            "doctune_version": __version__,
+            "task": self.task,
+            "labels": list(self.labels.names),
+            "max_length": self.max_length,
+            "extract": asdict(self.extract),
+        }
+        write_json(self.folder / SETTINGS_FILE, settings)
+
+
+def model_folder(run: Path) -> Path:
+    """The model folder of a run, or `run` itself where it is one.
+
+    Raises:
+        ArtifactError: neither.
+    """
+    for folder in (run, run / "model"):
+        if (folder / SETTINGS_FILE).is_file():
+            return folder
+    if not run.exists():
+        raise ArtifactError(f"{run}: there is no such run folder. Finished runs are under outputs/ and multirun/.")
+    raise ArtifactError(
+        f"{run} holds no exported model: {SETTINGS_FILE} is neither there nor in its model/ folder. "
+        "Give the folder of a finished run, or its model/ folder."
+    )
+
+
+def load_artifact(run: Path) -> Artifact:
+    """Read `doctune.json` of a run or a model folder.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or of a newer schema.
+    """
+    folder = model_folder(run)
+    try:
+        settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        return _from_settings(folder, settings)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / SETTINGS_FILE} cannot be used: {type(error).__name__}: {error}.") from error
+
+
+def _from_settings(folder: Path, settings: Mapping[str, Any]) -> Artifact:
+    if settings["schema"] > SCHEMA:
+        raise ArtifactError(
+            f"{folder / SETTINGS_FILE} has schema {settings['schema']}; doctune {__version__} knows up to {SCHEMA}. "
+            "Update doctune: pip install -U doctune."
+        )
+    return Artifact(
+        folder=folder,
+        task=settings["task"],
+        labels=Labels(tuple(settings["labels"])),
+        max_length=int(settings["max_length"]),
+        extract=ExtractSettings(**settings["extract"]),
+    )

@@ -1,0 +1,1 @@
+"""Torch modules: encoders, heads and their assembly. Imports no Lightning."""

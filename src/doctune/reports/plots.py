@@ -1,0 +1,176 @@
+"""The pictures of a report, as matplotlib figures without pyplot's global state.
+
+Shapes: L labels. Colours are those of Okabe and Ito (2008), which colour-blind readers tell apart; no meaning rests on
+colour alone. Scores are drawn on the whole range from 0 to 1, since a cut axis flatters.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from doctune.files import written_whole
+
+BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+DPI = 120
+POINTS_PER_INCH = 72
+DIGIT_WIDTH = 0.62  # of the font size, in the default font
+MAX_NAME = 30
+MAX_NAMES = 80  # more names than this along one axis cannot be read, so only every second, third … is written
+
+
+def loss_curves(history: Sequence[dict[str, Any]], best_epoch: int | None) -> Figure:
+    """Training and validation loss per epoch; epochs without a value leave a gap."""
+    figure, axes = _epoch_axes(history, best_epoch)
+    _draw(axes, history, "train_loss", "training", BLUE, "o")
+    _draw(axes, history, "val_loss", "validation", VERMILLION, "s")
+    axes.set_title("Loss")
+    axes.set_ylabel("cross entropy, nats")
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+    return figure
+
+
+def metric_curve(
+    history: Sequence[dict[str, Any]],
+    metrics: dict[str, str],
+    best_epoch: int | None,
+    baselines: dict[str, float],
+) -> Figure:
+    """Validation scores per epoch, with the baselines as level lines.
+
+    Args:
+        history: the epochs.
+        metrics: history key -> name in the legend; the first is the one that the baselines are of.
+        best_epoch: marked with a line; None marks none.
+        baselines: name in the legend -> validation score.
+    """
+    figure, axes = _epoch_axes(history, best_epoch)
+    for (key, name), colour, marker in zip(metrics.items(), (VERMILLION, BLUE, GREEN), "so^", strict=False):
+        _draw(axes, history, key, name, colour, marker)
+    for (name, value), style in zip(baselines.items(), ("--", ":", "-."), strict=False):
+        axes.axhline(value, color=GREY, linestyle=style, linewidth=1.3, label=f"{name} ({value:.3f})", zorder=1)
+    axes.set_title("Validation scores")
+    axes.set_ylabel("score")
+    if all(0 <= value <= 1 for key in metrics for value in _values(history, key) if not math.isnan(value)):
+        axes.set_ylim(0, 1)
+    _legend(axes)
+    return figure
+
+
+def confusion_matrix(confusion: NDArray[np.int64], labels: Sequence[str], title: str) -> Figure:
+    """A confusion matrix `(L, L)`, truth in rows; colour is the share of the row, numbers are documents.
+
+    The colour scale is the square root of the share, since mistakes are rare and would not be seen otherwise.
+    """
+    num_labels = len(labels)
+    cell_inches = min(0.9, max(0.26, 6 / num_labels), 20 / num_labels)
+    side = cell_inches * num_labels
+    names = [shorten(label) for label in labels]
+    margin = 0.09 * max(map(len, names)) + 0.9
+    figure = Figure(figsize=(max(side + margin + 1.2, 5), max(side + margin, 4)), layout="constrained")
+    axes = figure.add_subplot()
+    shares = _row_shares(confusion)
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    _name_labels(axes, names, cell_inches)
+    _write_counts(axes, confusion, shares, cell_inches)
+    axes.set(xlabel="predicted label", ylabel="true label")
+    axes.set_title(title, parse_math=False)
+    bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 4 / side), aspect=25, pad=0.02, ticks=[0, 0.05, 0.2, 0.5, 1])
+    bar.ax.set_yticklabels(["0 %", "5 %", "20 %", "50 %", "100 %"])
+    bar.set_label("share of the true label's documents")
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; letters that the font lacks become boxes without a warning."""
+    with written_whole(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight")
+
+
+def shorten(name: str, width: int = MAX_NAME) -> str:
+    """Cut the middle of a long name, since names tend to differ at their ends; control characters become spaces."""
+    name = "".join(letter if letter.isprintable() else " " for letter in name)
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return name[: width - 1 - tail] + "…" + name[len(name) - tail :]
+
+
+def _epoch_axes(history: Sequence[dict[str, Any]], best_epoch: int | None) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    epochs = [row["epoch"] for row in history]
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color=GREY, linewidth=1, alpha=0.6, label=f"best epoch ({best_epoch})", zorder=1)
+    return figure, axes
+
+
+def _draw(axes: Axes, history: Sequence[dict[str, Any]], key: str, name: str, colour: str, marker: str) -> None:
+    values = _values(history, key)
+    if all(math.isnan(value) for value in values):
+        return
+    epochs = [row["epoch"] for row in history]
+    axes.plot(epochs, values, color=colour, marker=marker, markersize=4.5, linewidth=1.8, label=name)
+
+
+def _values(history: Sequence[dict[str, Any]], key: str) -> list[float]:
+    """The values of a history key; NaN where an epoch has none, which matplotlib leaves out."""
+    return [math.nan if row.get(key) is None else float(row[key]) for row in history]
+
+
+def _legend(axes: Axes) -> None:
+    """Below the axes, where it can never cover a curve."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        columns = 2 if max(map(len, names)) > 16 else 3
+        axes.figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def _row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    totals = confusion.sum(axis=1, keepdims=True)
+    return np.divide(confusion, totals, out=np.zeros(confusion.shape), where=totals > 0)
+
+
+def _name_labels(axes: Axes, names: Sequence[str], cell_inches: float) -> None:
+    step = math.ceil(len(names) / MAX_NAMES)
+    places = range(0, len(names), step)
+    shown = [names[place] for place in places]
+    size = min(9.0, max(5.0, cell_inches * step * POINTS_PER_INCH * 0.42))
+    axes.set_xticks(places, shown, rotation=90, fontsize=size, parse_math=False)
+    axes.set_yticks(places, shown, fontsize=size, parse_math=False)
+    axes.tick_params(length=2)
+    if len(names) <= MAX_NAMES:
+        axes.set_xticks(np.arange(-0.5, len(names)), minor=True)
+        axes.set_yticks(np.arange(-0.5, len(names)), minor=True)
+        axes.grid(which="minor", color="#dddddd", linewidth=0.5)
+        axes.tick_params(which="minor", length=0)
+
+
+def _write_counts(axes: Axes, confusion: NDArray[np.int64], shares: NDArray[np.float64], cell_inches: float) -> None:
+    """Write the counts that are not 0, each only where its digits fit its cell at a size that can be read."""
+    cell_points = cell_inches * POINTS_PER_INCH
+    for row, column in np.argwhere(confusion):
+        digits = str(confusion[row, column])
+        size = min(9.0, 0.85 * cell_points / (DIGIT_WIDTH * len(digits)), 0.6 * cell_points)
+        if size < 4.5:
+            continue
+        colour = "white" if shares[row, column] > 0.3 else "black"
+        axes.text(column, row, digits, ha="center", va="center", fontsize=size, color=colour)

@@ -1,0 +1,174 @@
+"""The plain files of a run folder, read and checked: all that a report knows of a run.
+
+Shapes: N documents of a part, L labels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doctune.errors import ArtifactError
+from doctune.labels import Labels
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PREDICTION_COLUMNS = ("id", "path", "truth", "prediction", "probabilities")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model said of one part's documents, in the order of the file."""
+
+    ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    truth: NDArray[np.int64]  # (N,)
+    predicted: NDArray[np.int64]  # (N,)
+    probabilities: NDArray[np.float32]  # (N, L)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class RunRecords:
+    """A run as its files tell it.
+
+    `val` and `test` are None for a part without documents; `baselines` is empty where none was fitted;
+    `baseline_ids` maps a baseline's name to its label ids `(N,)` for the test documents, in the order of `test`.
+    """
+
+    folder: Path
+    labels: Labels
+    audit: dict[str, Any]
+    history: list[dict[str, Any]]
+    val: Predictions | None
+    test: Predictions | None
+    baselines: dict[str, dict[str, Any]]
+    baseline_ids: dict[str, NDArray[np.int64]]
+    environment: dict[str, Any]
+
+
+def read_run(run: Path) -> RunRecords:
+    """Read the files of a finished run.
+
+    Raises:
+        ArtifactError: a file is missing, damaged, or does not belong to the others; the message names it.
+    """
+    if not run.is_dir():
+        raise ArtifactError(
+            f"{run} is not a run folder. Give the folder that training wrote, such as outputs/DATE/TIME."
+        )
+    labels = Labels.load(_existing(run, "data/labels.json"))
+    test = read_predictions(_existing(run, "predictions/test.parquet"), labels)
+    return RunRecords(
+        folder=run,
+        labels=labels,
+        audit=_read_json(run, "data/audit.json", dict),
+        history=_read_history(run),
+        val=read_predictions(_existing(run, "predictions/val.parquet"), labels),
+        test=test,
+        baselines=_read_json(run, "data/baselines.json", dict) if (run / "data/baselines.json").exists() else {},
+        baseline_ids=_read_baseline_ids(run / "predictions/baselines_test.parquet", labels, test),
+        environment=_read_json(run, "environment.json", dict),
+    )
+
+
+def read_predictions(path: Path, labels: Labels) -> Predictions | None:
+    """Read `val.parquet` or `test.parquet`; None when it has no rows.
+
+    Raises:
+        ArtifactError: it cannot be read, lacks a column, or holds labels or probabilities that do not fit `labels`.
+    """
+    table = _read_table(path, PREDICTION_COLUMNS)
+    if len(table) == 0:
+        return None
+    return Predictions(
+        ids=tuple(table["id"].to_pylist()),
+        paths=tuple(table["path"].to_pylist()),
+        truth=_encode(path, "truth", table["truth"].to_pylist(), labels),
+        predicted=_encode(path, "prediction", table["prediction"].to_pylist(), labels),
+        probabilities=_probabilities(path, table["probabilities"].combine_chunks(), labels),
+    )
+
+
+def _read_baseline_ids(path: Path, labels: Labels, test: Predictions | None) -> dict[str, NDArray[np.int64]]:
+    if test is None or not path.exists():
+        return {}
+    table = _read_table(path, ("id",))
+    columns = table.to_pydict()
+    ids = columns.pop("id")
+    if sorted(ids) != sorted(test.ids):
+        raise ArtifactError(f"{path} does not hold the same documents as test.parquet beside it: one of them is stale.")
+    row_of = {document: row for row, document in enumerate(ids)}
+    order = [row_of[document] for document in test.ids]
+    return {name: _encode(path, name, values, labels)[order] for name, values in columns.items()}
+
+
+def _read_table(path: Path, required: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ArtifactError(f"{path} cannot be read as Parquet: {error}.") from error
+    missing = [name for name in required if name not in table.column_names]
+    if missing:
+        raise ArtifactError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}.")
+    return table
+
+
+def _encode(path: Path, column: str, names: Sequence[str], labels: Labels) -> NDArray[np.int64]:
+    known = set(labels.names)
+    unknown = next((row for row, name in enumerate(names) if name not in known), None)
+    if unknown is not None:
+        raise ArtifactError(
+            f"{path}, column {column}, row {unknown + 1}: {names[unknown]!r} is none of the {len(labels)} labels of "
+            "the run's data/labels.json."
+        )
+    return np.asarray(labels.encode(names), dtype=np.int64)
+
+
+def _probabilities(path: Path, rows: pa.ListArray, labels: Labels) -> NDArray[np.float32]:
+    """The lists as one array (N, L); read through Arrow, since a Python list of 60,000 x 60 numbers takes seconds."""
+    lengths = rows.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero(lengths != len(labels))
+    if wrong.size:
+        row = int(wrong[0])
+        raise ArtifactError(f"{path}, row {row + 1}: {lengths[row]} probabilities, but there are {len(labels)} labels.")
+    numbers = rows.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    return numbers.reshape(len(rows), len(labels))
+
+
+def _read_history(run: Path) -> list[dict[str, Any]]:
+    history: list[dict[str, Any]] = _read_json(run, "training_history.json", list)
+    if not history:
+        raise ArtifactError(
+            f"{run / 'training_history.json'} holds no epoch: the run ended before its first validation."
+        )
+    return history
+
+
+def _read_json(run: Path, name: str, kind: type) -> Any:
+    path = _existing(run, name)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(value, kind):
+        raise ArtifactError(f"{path} must hold a JSON {'object' if kind is dict else 'list'}.")
+    return value
+
+
+def _existing(run: Path, name: str) -> Path:
+    if not (run / name).is_file():
+        raise ArtifactError(f"{run / name} is missing: the run did not finish, or {run} is not a run folder.")
+    return run / name

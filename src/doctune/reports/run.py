@@ -1,0 +1,252 @@
+"""The report of one run, made from the files in its folder: no model, no Lightning, no torch.
+
+Shapes: L labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from doctune.errors import ArtifactError
+from doctune.files import write_json, write_text, written_whole
+from doctune.reports import plots
+from doctune.reports.records import Predictions, RunRecords, read_run
+from doctune.reports.summary import summarize
+from doctune.reports.verdict import BASELINE_WORDS, METRIC_WORDS, PART_WORDS, judge, judged_metric
+from doctune.scoring.classification import STATISTICS, class_scores, confusion_matrix, document_log_losses, score
+from doctune.scoring.intervals import bootstrap_intervals, bootstrap_mean_interval
+
+SCHEMA = 1
+CONFUSED_PAIRS = 20
+FILES = (
+    "summary.txt",
+    "report.json",
+    "per_class.csv",
+    "loss_curves.png",
+    "metric_curve.png",
+    "confusion_matrix.png",
+)
+
+
+def write_report(run: Path) -> Path:
+    """Write `report/` of a finished run and return the path of its `summary.txt`, a page made to be printed.
+
+    Raises:
+        ArtifactError: a file of the run is missing or damaged; the message names it.
+    """
+    records = read_run(run)
+    report = build_report(records)
+    folder = run / "report"
+    write_json(folder / "report.json", report)
+    _write_per_class(report["per_class"], folder / "per_class.csv")
+    _write_plots(records, report, folder)
+    write_text(folder / "summary.txt", summarize(report))
+    return folder / "summary.txt"
+
+
+def build_report(records: RunRecords) -> dict[str, Any]:
+    """The content of `report.json`; every value is plain, and a number that is not finite becomes null.
+
+    Raises:
+        ArtifactError: neither part has predictions.
+    """
+    part, predictions = _judged_part(records)
+    scores = {name: _score_part(getattr(records, name), len(records.labels)) for name in ("val", "test")}
+    monitor = records.environment.get("monitor") or {}
+    metric = judged_metric(monitor.get("metric", "")) or "f1_macro"
+    verdict = judge(records, scores[part] or {}, part, metric)
+    confusion = confusion_matrix(predictions.truth, predictions.predicted, len(records.labels))
+    report = {
+        "schema": SCHEMA,
+        "verdict": verdict.sentence,
+        "comparison": verdict.to_dict(),
+        "run": "/".join(records.folder.resolve().parts[-3:]),
+        "part": part,
+        **scores,
+        "baselines": records.baselines,
+        **_training_facts(records),
+        "labels": list(records.labels.names),
+        "per_class": _per_class(records, confusion),
+        "confused_pairs": _confused_pairs(confusion, records.labels.names),
+        "confusion": confusion.tolist(),
+        "account": records.audit,
+        "notes": [*(records.environment.get("notes") or []), *_notes(records, confusion, part, monitor)],
+        "files": list(FILES),
+    }
+    plain: dict[str, Any] = _finite(report)
+    return plain
+
+
+def best_epoch(records: RunRecords) -> int | None:
+    """The epoch that the run kept, or the one that the monitored metric prefers; None if no epoch has the metric."""
+    if records.environment.get("best_epoch") is not None:
+        return int(records.environment["best_epoch"])
+    monitor = records.environment.get("monitor") or {}
+    key = _history_key(monitor.get("metric", "val/f1_macro"))
+    sign = -1 if monitor.get("mode") == "min" else 1
+    judged = [row for row in records.history if row.get(key) is not None and math.isfinite(row[key])]
+    return int(max(judged, key=lambda row: sign * row[key])["epoch"]) if judged else None
+
+
+def _judged_part(records: RunRecords) -> tuple[str, Predictions]:
+    if records.test is not None:
+        return "test", records.test
+    if records.val is not None:
+        return "val", records.val
+    raise ArtifactError(f"{records.folder}: neither predictions/test.parquet nor val.parquet has a row.")
+
+
+def _score_part(predictions: Predictions | None, num_labels: int) -> dict[str, Any] | None:
+    """The scores of a part with 95 % intervals; None for a part without documents."""
+    if predictions is None:
+        return None
+    scores = score(predictions.truth, predictions.predicted, num_labels, predictions.probabilities).to_dict()
+    confusion = confusion_matrix(predictions.truth, predictions.predicted, num_labels)
+    intervals = {name: list(bounds) for name, bounds in bootstrap_intervals(confusion, STATISTICS).items()}
+    losses = document_log_losses(predictions.truth, predictions.probabilities)
+    return scores | {"ci95": intervals | {"log_loss": list(bootstrap_mean_interval(losses))}}
+
+
+def _training_facts(records: RunRecords) -> dict[str, Any]:
+    environment = records.environment
+    model = environment.get("model") or {}
+    copied = (
+        "best_checkpoint",
+        "training_seconds",
+        "precision",
+        "stopped",
+        "seed",
+        "command",
+        "started_at",
+        "finished_at",
+    )
+    return {
+        "gap": _gap(records),
+        "padding_share": _mean(row.get("padding_share") for row in records.history),
+        "tokens_per_s": _mean(row.get("tokens_per_s") for row in records.history),
+        "parameters": {"total": model.get("total"), "trainable": model.get("trainable")},
+        "epochs": len(records.history),
+        "best_epoch": best_epoch(records),
+        "monitor": environment.get("monitor") or {},
+        "model": model,
+        **{name: environment.get(name) for name in copied},
+        **{name: environment.get(name) or {} for name in ("versions", "git", "hardware")},
+    }
+
+
+def _gap(records: RunRecords) -> dict[str, Any]:
+    """The gap at the best epoch and the epoch where it first became critical; nulls where nothing measured it."""
+    kept = next((row for row in records.history if row["epoch"] == best_epoch(records)), {})
+    critical = (row["epoch"] for row in records.history if row.get("gap_status") == "critical")
+    return {"value": kept.get("gap"), "status": kept.get("gap_status"), "onset_epoch": next(critical, None)}
+
+
+def _per_class(records: RunRecords, confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
+    scores = class_scores(confusion)
+    trained = (records.audit.get("class_counts") or {}).get("train")
+    return [
+        {
+            "label": label,
+            "precision": float(scores.precision[index]),
+            "recall": float(scores.recall[index]),
+            "f1": float(scores.f1[index]),
+            "support": int(scores.support[index]),
+            "predicted": int(scores.predicted[index]),
+            "train": None if trained is None else trained.get(label, 0),
+        }
+        for index, label in enumerate(records.labels.names)
+    ]
+
+
+def _confused_pairs(confusion: NDArray[np.int64], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The most frequent mistakes, most frequent first; equal ones in label order."""
+    mistakes = confusion - np.diag(np.diag(confusion))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:CONFUSED_PAIRS]
+    pairs = [divmod(int(cell), len(labels)) for cell in order if mistakes.flat[cell] > 0]
+    return [
+        {
+            "truth": labels[truth],
+            "predicted": labels[predicted],
+            "count": int(confusion[truth, predicted]),
+            "support": int(confusion[truth].sum()),
+        }
+        for truth, predicted in pairs
+    ]
+
+
+def _notes(records: RunRecords, confusion: NDArray[np.int64], part: str, monitor: dict[str, Any]) -> list[str]:
+    """What a reader must know before trusting the numbers."""
+    documents = int(confusion.sum())
+    absent = int((confusion.sum(axis=1) == 0).sum())
+    word = PART_WORDS[part]
+    notes = []
+    if absent:
+        notes.append(f"{absent} of {len(confusion)} labels have no {word} document, so nothing is known of them.")
+    if np.trace(confusion) == documents:
+        notes.append(
+            f"No {word} document was wrong: with {documents:,} of them an error rate of up to "
+            f"{min(1.0, 3 / documents):.1%} cannot be excluded (rule of three), whatever the interval says."
+        )
+    if monitor.get("metric") and judged_metric(monitor["metric"]) is None:
+        notes.append(f"No baseline has the monitored {monitor['metric']}: the verdict is on macro F1.")
+    return notes
+
+
+def _write_per_class(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    with written_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _write_plots(records: RunRecords, report: dict[str, Any], folder: Path) -> None:
+    part = report["part"]
+    title = f"{PART_WORDS[part].capitalize()}, {report[part]['documents']:,} documents"
+    curves, metrics = report["best_epoch"], _curve_metrics(records)
+    plots.save(plots.loss_curves(records.history, curves), folder / "loss_curves.png")
+    figure = plots.metric_curve(records.history, metrics, curves, _baseline_levels(records, report))
+    plots.save(figure, folder / "metric_curve.png")
+    figure = plots.confusion_matrix(np.asarray(report["confusion"]), records.labels.names, title)
+    plots.save(figure, folder / "confusion_matrix.png")
+
+
+def _curve_metrics(records: RunRecords) -> dict[str, str]:
+    """The monitored metric first, then accuracy and macro F1: history key -> words."""
+    monitor = (records.environment.get("monitor") or {}).get("metric", "val/f1_macro")
+    names = dict.fromkeys([monitor, "val/f1_macro", "val/accuracy"])
+    return {_history_key(name): METRIC_WORDS.get(name.split("/")[-1], name) for name in names if name != "val/loss"}
+
+
+def _baseline_levels(records: RunRecords, report: dict[str, Any]) -> dict[str, float]:
+    metric = report["comparison"]["metric"]
+    judged = {name: (scores.get("val") or {}).get(metric) for name, scores in records.baselines.items()}
+    return {
+        f"{BASELINE_WORDS.get(name, name)}, {METRIC_WORDS[metric]}": value
+        for name, value in judged.items()
+        if value is not None
+    }
+
+
+def _history_key(metric: str) -> str:
+    return metric.replace("/", "_")
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _finite(value: Any) -> Any:
+    """The same value with NaN and infinity as None: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,182 @@
+"""The report as a page of plain text that fits a chat: at most 60 lines of at most 100 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from doctune.reports.plots import shorten
+from doctune.reports.verdict import BASELINE_WORDS, METRIC_WORDS, PART_WORDS
+
+WIDTH = 100
+MAX_LINES = 60
+INDENT = 11
+WORST = 5
+MAX_REASONS = 6
+MAX_NOTES = 6
+Report = dict[str, Any]
+
+
+def summarize(report: Report) -> str:
+    """The page made from `report.json` alone; values that a run does not have are shown as a dash."""
+    blocks = [
+        [f"doctune report: {shorten(report['run'], WIDTH - 16)}"],
+        _paragraph("VERDICT", report["verdict"]),
+        _scores(report),
+        [*_data(report), *_model(report), *_training(report), *_hardware(report)],
+        _worst_labels(report),
+        _confused(report),
+        _notes(report),
+        _paragraph("FILES", ", ".join(report["files"])),
+    ]
+    text = "\n\n".join("\n".join(block) for block in blocks if block)
+    assert text.count("\n") < MAX_LINES, "each block is bounded, so the page is"
+    return text + "\n"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the two units that matter: 4.2 s, 3 min 12 s, 2 h 5 min."""
+    if seconds is None:
+        return "–"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _paragraph(head: str, text: str, max_lines: int = 5) -> list[str]:
+    """A head in the margin and wrapped text beside it; text beyond `max_lines` ends in an ellipsis."""
+    lines = textwrap.wrap(" ".join(text.split()), WIDTH - INDENT, max_lines=max_lines, placeholder=" …")
+    return [f"{head if place == 0 else '':<{INDENT}}{line}" for place, line in enumerate(lines)]
+
+
+def _scores(report: Report) -> list[str]:
+    part, metric = report["part"], report["comparison"]["metric"]
+    columns = [metric, *(name for name in ("f1_macro", "accuracy") if name != metric)][:2]
+    rows = [("this run", report[part])]
+    rows += [(BASELINE_WORDS.get(name, name), scores.get(part)) for name, scores in report["baselines"].items()]
+    if part == "test":
+        rows.append(("this run, validation", report["val"]))
+    title = f"{PART_WORDS[part]}, {report[part]['documents']:,} documents; 95 % intervals"
+    head = f"{'SCORES':<{INDENT}}{shorten(title, 42):<42}"
+    return [
+        head + "".join(f"{METRIC_WORDS[column]:<24}" for column in columns).rstrip(),
+        *(_score_line(name, scores, columns) for name, scores in rows if scores),
+        *_soft_scores(report[part]),
+    ]
+
+
+def _score_line(name: str, scores: dict[str, Any], columns: Sequence[str]) -> str:
+    cells = "".join(f"{_with_interval(scores, column):<24}" for column in columns)
+    return f"{'':<{INDENT}}{shorten(name, 41):<42}{cells}".rstrip()
+
+
+def _soft_scores(scores: dict[str, Any]) -> list[str]:
+    top_k = [f"top-{k} accuracy {_number(share)}" for k, share in (scores.get("top_k_accuracy") or {}).items()]
+    line = ", ".join([f"log loss {_number(scores.get('log_loss'))} nats", *top_k])
+    return [f"{'':<{INDENT}}{line}"]
+
+
+def _data(report: Report) -> list[str]:
+    account = report["account"]
+    parts = account.get("parts", {})
+    reasons = account.get("left_out_reasons", {})
+    why = ", ".join(f"{count:,} {reason}" for reason, count in list(reasons.items())[:MAX_REASONS])
+    sizes = ", ".join(f"{parts[name]:,} {name}" for name in ("train", "val", "test") if name in parts)
+    left_out = f"{parts.get('left_out', 0):,} left out" + (f" ({why})" if why else "")
+    groups = account.get("duplicate_groups")
+    copies = "" if groups is None else f" Groups of copies: {groups:,}."
+    text = f"{_whole(account.get('rows'))} rows: {sizes}; {left_out}. {_label_words(report)}{copies}"
+    return _paragraph("DATA", text)
+
+
+def _label_words(report: Report) -> str:
+    counts = {row["label"]: row["train"] for row in report["per_class"] if row["train"] is not None}
+    if not counts:
+        return f"{len(report['labels'])} labels."
+    fewest, most = min(counts, key=lambda name: counts[name]), max(counts, key=lambda name: counts[name])
+    return (
+        f"{len(report['labels'])} labels, from {counts[fewest]:,} ({shorten(fewest)}) to {counts[most]:,} "
+        f"({shorten(most)}) training documents."
+    )
+
+
+def _model(report: Report) -> list[str]:
+    model, parameters = report["model"], report["parameters"]
+    architecture = f" ({model['architecture']})" if model.get("architecture") else ""
+    total, trainable = _whole(parameters["total"]), _whole(parameters["trainable"])
+    return _paragraph(
+        "MODEL", f"{model.get('name', '–')}{architecture}, {total} parameters, {trainable} of them trained."
+    )
+
+
+def _training(report: Report) -> list[str]:
+    padding = report["padding_share"]
+    gap = report["gap"]
+    sentences = [
+        f"{_epochs(report)}",
+        f"best epoch {report['best_epoch'] or '–'} by {report['monitor'].get('metric', '–')}",
+        duration(report["training_seconds"]),
+        f"precision {report['precision'] or '–'}",
+        f"padding {'–' if padding is None else f'{100 * padding:.1f} %'}",
+        f"seed {'–' if report['seed'] is None else report['seed']}",
+    ]
+    measured = "not measured" if gap["value"] is None else f"{gap['value']:.3f} ({gap['status'] or 'no status'})"
+    return _paragraph("TRAINING", f"{', '.join(sentences)}. Gap between validation and training loss: {measured}.")
+
+
+def _epochs(report: Report) -> str:
+    ended = {"max_epochs": "all that were asked for", "early_stopping": "stopped early", None: ""}
+    words = ended.get(report["stopped"], report["stopped"])
+    count = f"{report['epochs']} epoch{'' if report['epochs'] == 1 else 's'}"
+    return f"{count} ({words})" if words else count
+
+
+def _hardware(report: Report) -> list[str]:
+    hardware = report["hardware"]
+    parts = [", ".join(hardware.get("gpus") or []), hardware.get("processor"), f"{hardware.get('cores', '–')} cores"]
+    commit = (report["git"].get("commit") or "no commit")[:12] + (" with changes" if report["git"].get("dirty") else "")
+    return _paragraph("MACHINE", f"{'; '.join(part for part in parts if part)}. Code: {commit}.", max_lines=2)
+
+
+def _worst_labels(report: Report) -> list[str]:
+    """The labels with the lowest F1 among those that the part has documents of."""
+    judged = [row for row in report["per_class"] if row["support"] > 0]
+    worst = sorted(judged, key=lambda row: (row["f1"], row["label"]))[:WORST]
+    lines = [f"{'WORST':<{INDENT}}{'label':<42}{'F1':>8}{'precision':>11}{'recall':>8}{'documents':>11}"]
+    for row in worst:
+        scores = f"{row['f1']:>8.3f}{row['precision']:>11.3f}{row['recall']:>8.3f}{row['support']:>11,}"
+        lines.append(f"{'':<{INDENT}}{shorten(row['label'], 41):<42}{scores}")
+    return lines
+
+
+def _confused(report: Report) -> list[str]:
+    """The most frequent mistakes: true label, predicted label, how many of the true label's documents."""
+    lines = [
+        f"{shorten(pair['truth'])} taken for {shorten(pair['predicted'])}: {pair['count']:,} of {pair['support']:,}"
+        for pair in report["confused_pairs"][:WORST]
+    ]
+    return [f"{'CONFUSED' if place == 0 else '':<{INDENT}}{line}" for place, line in enumerate(lines)]
+
+
+def _notes(report: Report) -> list[str]:
+    notes = report["notes"]
+    lines = [line for note in notes[:MAX_NOTES] for line in _paragraph("", f"- {note}", max_lines=2)]
+    if len(notes) > MAX_NOTES:
+        lines.append(f"{'':<{INDENT}}- {len(notes) - MAX_NOTES} more in report.json")
+    return [f"{'NOTES':<{INDENT}}{lines[0][INDENT:]}", *lines[1:]] if lines else []
+
+
+def _with_interval(scores: dict[str, Any], metric: str) -> str:
+    interval = (scores.get("ci95") or {}).get(metric)
+    bounds = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+    return _number(scores.get(metric)) + bounds
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _whole(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"

@@ -1,0 +1,1 @@
+"""A file -> its text -> token windows and chunks. Imports no torch."""

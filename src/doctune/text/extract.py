@@ -1,0 +1,147 @@
+"""One contract for every format: a path or bytes in; text, status and reason out."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from doctune.documents import Document
+from doctune.text import formats
+from doctune.text.prepare import CONTEXT_CHARS, prepare_text
+from doctune.text.reading import Reading, describe, open_reading
+from doctune.text.refusal import Refused
+from doctune.text.settings import EXTRACTOR_VERSION, ExtractSettings
+from doctune.text.sniff import sniff
+
+__all__ = ["EXTRACTOR_VERSION", "ExtractSettings", "extract"]
+
+MAX_REASON_CHARS = 1000
+# After these a text read so far depends on the machine rather than on the file: it is not kept.
+_WITHOUT_TEXT = frozenset(["encrypted", "unsupported", "unreadable", "out_of_memory"])
+
+
+def extract(source: Path | str | bytes, settings: ExtractSettings | None = None, *, name: str = "") -> Document:
+    """Read one file in this process, without limits of time and memory (`sandbox.extract_files` has them).
+
+    Args:
+        source: a path, or the content of a file.
+        settings: how much is read and how it is prepared; the defaults of `ExtractSettings` if None.
+        name: for bytes, the name that stands in `Document.path`; its suffix breaks ties between kinds of text. No name
+            ever reaches the text.
+
+    Returns:
+        The document; bad content gives a status and a reason, never an exception.
+    """
+    settings = settings or ExtractSettings()
+    path = Path(source) if isinstance(source, str) else source
+    shown = name if isinstance(path, bytes) else str(source)
+    form = ""
+    try:
+        with open_reading(path, name, settings) as reading:
+            form = _format_of(reading)
+            return _read(reading, form, shown)
+    except (Exception, RecursionError) as error:
+        refusal = _refusal(error)
+        return Document(shown, refusal.status, refusal.reason, form, "")
+
+
+def _format_of(reading: Reading) -> str:
+    if reading.size == 0:
+        raise Refused("empty", "the file has no bytes")
+    return sniff(reading)
+
+
+def _read(reading: Reading, form: str, shown: str) -> Document:
+    text, refusal = _collect(reading, formats.READERS[form])
+    if not text and refusal and refusal.may_try_another and form in formats.FALLBACKS:
+        text, refusal = _read_otherwise(reading, form, refusal)
+    if refusal and (not text or refusal.status in _WITHOUT_TEXT):
+        return Document(shown, refusal.status, refusal.reason, form, "")
+    if refusal:
+        reading.remark(f"partly read ({refusal.status}): {refusal.reason}")
+    reason = "; ".join(reading.remarks)[:MAX_REASON_CHARS]
+    if not text and reading.has_losses:
+        return Document(shown, "damaged", reason, form, "")
+    if not text:
+        return Document(shown, "empty", reason or "there is no text in it", form, "")
+    return Document(shown, "ok", reason, form, text)
+
+
+def _read_otherwise(reading: Reading, form: str, refusal: Refused) -> tuple[str, Refused | None]:
+    """What the format's second reader makes of a file that gave the first one nothing."""
+    if form != "pdf":
+        reading.package.refuse_bomb()
+    text, _ = _collect(reading, formats.FALLBACKS[form])
+    if not text:
+        return "", refusal
+    reading.remark(f"read another way, since at first: {refusal.reason}")
+    return text, None
+
+
+def _collect(reading: Reading, reader: str) -> tuple[str, Refused | None]:
+    """The prepared text of a file, cut to `max_chars`, and what ended the reading early if anything did."""
+    raw = RawText(reading.settings)
+    try:
+        with closing(formats.load(reader)(reading)) as pieces:
+            for piece in pieces:
+                raw.add(piece)
+                if raw.is_enough():
+                    break
+    except (Exception, RecursionError) as error:
+        return raw.prepared(), _refusal(error)
+    return raw.prepared(), None
+
+
+def _refusal(error: Exception) -> Refused:
+    """What an exception of a parser says about the file that caused it."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, MemoryError):
+        return Refused("out_of_memory", "reading it needs more memory than it may have")
+    if isinstance(error, RecursionError):
+        return Refused("damaged", "nested too deeply")
+    if isinstance(error, OSError):
+        return Refused("unreadable", describe(error))
+    if isinstance(error, ModuleNotFoundError):
+        return Refused("unsupported", f"this format needs the library {error.name}, which is not installed")
+    # Parsers raise every kind of exception on damaged input; which one is in the reason.
+    return Refused("damaged", describe(error))
+
+
+class RawText:
+    """Text as it comes from a reader, until there is enough of it to prepare `max_chars` characters."""
+
+    def __init__(self, settings: ExtractSettings) -> None:
+        self._settings = settings
+        self._pieces: list[str] = []
+        self._num_chars = 0
+        is_prepared = settings.normalise or settings.scrub
+        # What a character becomes can depend on the text after it.
+        self._needed = None if settings.max_chars is None else settings.max_chars + CONTEXT_CHARS * is_prepared
+        self._next_check = self._needed
+
+    def add(self, piece: str) -> None:
+        """Take the next piece."""
+        self._pieces.append(piece)
+        self._num_chars += len(piece)
+
+    def is_enough(self) -> bool:
+        """Whether the bound is reached; the text is prepared each time it has doubled, so this stays cheap."""
+        if self._needed is None or self._next_check is None or self._num_chars < self._next_check:
+            return False
+        if len(self._prepare()) >= self._needed:
+            return True
+        self._next_check = 2 * self._num_chars
+        return False
+
+    def prepared(self) -> str:
+        """The prepared text, cut to the bound."""
+        text = self._prepare()
+        limit = self._settings.max_chars
+        if limit is None or len(text) <= limit:
+            return text if text.strip() else ""
+        return text[:limit].rstrip() if self._settings.normalise else text[:limit]
+
+    def _prepare(self) -> str:
+        self._pieces = ["".join(self._pieces)]
+        return prepare_text(self._pieces[0], normalise=self._settings.normalise, scrub=self._settings.scrub)

@@ -1,0 +1,111 @@
+"""One file being read: its bytes, the settings, and what was found wrong with it on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from doctune.text.package import Package
+from doctune.text.refusal import Refused
+from doctune.text.settings import ExtractSettings
+
+HEAD_BYTES = 8192
+
+
+class Reading:
+    """What a format reader gets: an open file, its first bytes, the settings, and a place for remarks.
+
+    `remarks` become the reason of the document: a reader adds one for every part that it had to leave out.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, suffix: str, path: Path | None, settings: ExtractSettings) -> None:
+        self.file = file
+        self.size = size
+        self.suffix = suffix
+        self.path = path
+        self.settings = settings
+        self.remarks: list[str] = []
+        self.has_losses = False
+        self.head = file.read(HEAD_BYTES)
+        self._package: Package | None = None
+
+    @property
+    def package(self) -> Package:
+        """The file as a zip package, opened once.
+
+        Raises:
+            Refused: it is not one, or nothing in it can be found any more.
+        """
+        if self._package is None:
+            self._package = Package(self.file)
+        return self._package
+
+    def content(self) -> bytes:
+        """All bytes of the file.
+
+        Raises:
+            Refused: there are more than `max_bytes` of them.
+        """
+        self.check_size()
+        self.file.seek(0)
+        return self.file.read()
+
+    def check_size(self) -> None:
+        """Refuse a container that is larger than `max_bytes`."""
+        if self.size > self.settings.max_bytes:
+            raise Refused("too_large", f"{self.size} bytes; at most {self.settings.max_bytes} are read (max_bytes)")
+
+    def remark(self, text: str) -> None:
+        """Add a remark, once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    def lose(self, what: str, refusal: Refused) -> None:
+        """Go on without a part that cannot be read.
+
+        Raises:
+            Refused: the whole file unpacks to too much, which no other part can mend.
+        """
+        if refusal.status == "too_large":
+            raise refusal
+        self.has_losses = True
+        self.remark(f"{what} could not be read: {refusal.reason}")
+
+
+@contextlib.contextmanager
+def open_reading(source: Path | bytes, name: str, settings: ExtractSettings) -> Iterator[Reading]:
+    """Open a path or bytes for reading.
+
+    Raises:
+        Refused: the path cannot be opened or is not a regular file.
+    """
+    if isinstance(source, bytes):
+        yield Reading(io.BytesIO(source), len(source), Path(name).suffix.lower(), None, settings)
+        return
+    with _open_regular(source) as file:
+        yield Reading(file, os.fstat(file.fileno()).st_size, source.suffix.lower(), source, settings)
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file, and nothing that could block or never end (pipes, devices, folders)."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+            raise Refused("unreadable", f"{kind}, not a regular file")
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else describe(error)
+        raise Refused("unreadable", reason) from error
+
+
+def describe(error: BaseException) -> str:
+    """An exception as one short line that is the same in every process (no memory addresses)."""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__

@@ -1,0 +1,91 @@
+"""XML parts of a package read as a stream: text comes out while the part is still being unpacked.
+
+Expat never opens another file or address by itself; document types, and with them entities, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+from xml.parsers import expat
+
+from doctune.text.refusal import Hostile, Refused
+
+CHUNK_BYTES = 16 * 1024
+# Stands between namespace and local name in the names that handlers get.
+SEPARATOR = " "
+Attributes = dict[str, str]
+
+
+class Readable(Protocol):
+    """A part of a package, or a file."""
+
+    def read(self, num_bytes: int, /) -> bytes:
+        """The next bytes, empty at the end."""
+
+
+class Events(Protocol):
+    """What a format does with the XML of a part: it is told the events and collects text in `pieces`."""
+
+    pieces: list[str]
+
+    def attach(self, parser: expat.XMLParserType) -> None:
+        """Set the handlers on the parser."""
+
+
+def stream_text(part: Readable, events: Events) -> Iterator[str]:
+    """The text that the events collect, after each chunk.
+
+    Raises:
+        Refused: the XML is not well formed or declares a document type; the text before that was given.
+    """
+    parser = guarded_parser()
+    events.attach(parser)
+    for is_last, chunk in _chunks(part):
+        try:
+            parser.Parse(chunk, is_last)
+        except (expat.ExpatError, ValueError, LookupError) as error:
+            yield from _take(events)
+            raise Refused("damaged", f"XML is broken: {error}") from error
+        yield from _take(events)
+
+
+def _chunks(part: Readable) -> Iterator[tuple[bool, bytes]]:
+    while chunk := part.read(CHUNK_BYTES):
+        yield False, chunk
+    yield True, b""
+
+
+def _take(events: Events) -> Iterator[str]:
+    if events.pieces:
+        text = "".join(events.pieces)
+        # Handlers hold on to the list's `append`: it is emptied, not replaced.
+        events.pieces.clear()
+        yield text
+
+
+def guarded_parser() -> expat.XMLParserType:
+    """An expat parser with namespaces that stops at a document type declaration."""
+    parser = expat.ParserCreate(namespace_separator=SEPARATOR)
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_document_type
+    return parser
+
+
+def _refuse_document_type(*_: object) -> None:
+    raise Hostile("damaged", "its XML declares a document type, which Office files never do (an entity attack?)")
+
+
+def for_each_element(part: Readable, visit: Callable[[str, Attributes], None]) -> None:
+    """Call `visit(local name, attributes)` for every element of a small part such as relationships.
+
+    Raises:
+        Refused: the XML is broken; the elements before that were visited.
+    """
+    parser = guarded_parser()
+    parser.StartElementHandler = lambda name, attributes: visit(name.rpartition(SEPARATOR)[2], attributes)
+    for is_last, chunk in _chunks(part):
+        try:
+            parser.Parse(chunk, is_last)
+        except (expat.ExpatError, ValueError, LookupError) as error:
+            raise Refused("damaged", f"XML is broken: {error}") from error

@@ -1,0 +1,1 @@
+"""The only folder that imports Lightning, Hydra, OmegaConf and torchmetrics: it makes runs."""

@@ -1,0 +1,87 @@
+"""The Hydra entry: `python train.py …` and `doctune train …` both end here.
+
+Only Hydra and the schema are imported at the top, so that `--help`, `--cfg job` and a mistyped key answer without
+waiting for torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from doctune.errors import DoctuneError
+from doctune.training.config import from_hydra, register_schemas
+
+log = logging.getLogger("doctune")
+
+
+def conf_dir() -> Path:
+    """The folder of config groups: inside the installed package, or at the root of a source checkout."""
+    package = Path(__file__).parents[1]
+    shipped = package / "conf"
+    return shipped if shipped.is_dir() else package.parents[1] / "conf"
+
+
+def train_job(composed: DictConfig) -> float:
+    """One Hydra job: the composed configuration becomes a run; its best monitored score is what a sweep optimises."""
+    try:
+        config = from_hydra(composed)
+        from doctune.training.run import train
+
+        return train(config, Path(HydraConfig.get().runtime.output_dir))
+    except DoctuneError as error:
+        log.error("%s", error)
+        raise
+    except Exception:
+        # In a multirun Hydra prints this to stderr only; the job's own log must have it too.
+        log.exception("The run failed.")
+        raise
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Compose the configuration from command-line overrides, make the run and return the exit status."""
+    register_schemas()
+    user_wants_full_error = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hands exceptions to us instead of printing them and exiting with 1
+    if arguments is not None:
+        sys.argv = ["doctune train", *arguments]
+    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_job)
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("doctune: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if user_wants_full_error:
+            raise
+        return _report(error)
+    return 0
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong: a sentence for the caller's mistakes (2), one line for a failed run (1)."""
+    if isinstance(error, DoctuneError):
+        return 2  # train_job has said it
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        print(f"doctune: {_hydra_message(error)}", file=sys.stderr)
+        return 2
+    reason = "".join(traceback.format_exception_only(error)).strip()
+    print(f"doctune: the run failed: {reason}", file=sys.stderr)  # its log has the traceback
+    return 1
+
+
+def _hydra_message(error: Exception) -> str:
+    causes = [str(error)]
+    if isinstance(error.__cause__, OmegaConfBaseException):
+        causes.append(str(error.__cause__))
+    return "\n".join(causes)

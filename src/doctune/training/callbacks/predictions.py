@@ -1,0 +1,74 @@
+"""The prediction for every judged document, as `predictions/<part>.parquet`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+
+from doctune.corpus.prepare import LabelledDocument
+from doctune.decode.classification import probabilities
+from doctune.files import written_whole
+from doctune.labels import Labels
+
+
+class PredictionWriter(Callback):
+    """Collects the logits of `trainer.validate` and `trainer.test` and writes them in document order.
+
+    Validation inside `fit` is not written: only the best checkpoint's predictions are.
+    """
+
+    def __init__(self, folder: Path, labels: Labels, documents: Mapping[str, Sequence[LabelledDocument]]) -> None:
+        self._folder = folder
+        self._labels = labels
+        self._documents = documents
+        self._logits: dict[int, NDArray[np.float32]] = {}
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Keep the logits of `trainer.validate`."""
+        if trainer.state.fn == "validate":
+            self._collect(outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Keep the logits of `trainer.test`."""
+        self._collect(outputs, batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write `val.parquet`."""
+        if trainer.state.fn == "validate":
+            self._write("val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write `test.parquet`."""
+        self._write("test")
+
+    def _collect(self, logits: Any, batch: Any) -> None:
+        for index, row in zip(batch["index"].tolist(), logits.float().cpu().numpy(), strict=True):
+            self._logits[index] = row
+
+    def _write(self, part: str) -> None:
+        documents = self._documents[part]
+        logits = np.stack([self._logits[index] for index in range(len(documents))])
+        self._logits = {}
+        chances = probabilities(logits)
+        table = pa.table(
+            {
+                "id": [document.id for document in documents],
+                "path": [document.path for document in documents],
+                "truth": [document.label for document in documents],
+                "prediction": [self._labels.names[index] for index in chances.argmax(axis=1)],
+                "probabilities": pa.array(chances.tolist(), pa.list_(pa.float32())),
+            }
+        )
+        with written_whole(self._folder / f"{part}.parquet") as temporary:
+            pq.write_table(table, temporary)

@@ -1,0 +1,409 @@
+"""The schema of a run's configuration: what every key means, its unit, its default and what it excludes.
+
+Hydra composes `conf/` onto these dataclasses, `from_hydra` turns the result into one checked `Config`. Nothing here
+imports torch, so that `--help` and `--cfg job` answer at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from doctune.errors import ConfigError
+
+PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+STRATEGIES = ("full", "head", "partial")
+CLASS_WEIGHTS = ("none", "balanced")
+SCHEDULES = ("linear", "cosine", "constant")
+PDF_BACKENDS = ("pymupdf", "pypdfium2")
+SMALL_CLASSES = ("fail", "drop")
+
+
+@dataclass
+class ModelConfig:
+    """What every encoder has."""
+
+    name: str = MISSING
+    """How the run calls it in logs and reports."""
+    dropout: float | None = None
+    """Dropout probability inside the encoder (hidden states and attention); None keeps the encoder's own."""
+    head_dropout: float | None = None
+    """Dropout probability before the head's last layer; None keeps the encoder's own."""
+
+
+@dataclass
+class PretrainedConfig(ModelConfig):
+    """An encoder that somebody has trained already."""
+
+    path: str = MISSING
+    """A model's name on the hub, or a local folder with config.json, weights and tokenizer."""
+
+
+@dataclass
+class ScratchConfig(ModelConfig):
+    """A small DistilBERT that starts from random weights, with a tokenizer learnt from the training documents."""
+
+    num_layers: int = 2
+    hidden_size: int = 128
+    num_heads: int = 2
+    vocab_size: int = 8000
+    """The most tokens the learnt vocabulary may have; a small corpus ends with fewer."""
+    max_position_embeddings: int = 512
+    """The longest window, in tokens, that the encoder can read; `data.max_length` must not be larger."""
+
+
+@dataclass
+class ExtractConfig:
+    """Limits for reading one file, kept in a worker process."""
+
+    timeout_s: float = 30.0
+    memory_mb: int = 2048
+    workers: int | None = None
+    """Worker processes; None: one per core. Results never depend on it."""
+    pdf_backend: str = "pymupdf"
+    """pymupdf (AGPL or commercial) or pypdfium2 (BSD / Apache)."""
+
+
+@dataclass
+class DataConfig:
+    """What every data set has."""
+
+    kind: str = MISSING
+    """Which datamodule reads it."""
+    max_length: int = 512
+    """Window length in tokens, special tokens included; must not exceed what the encoder can read."""
+    cache_dir: str = ".doctune"
+    """Where extracted texts and tokens are kept and shared between runs."""
+    num_workers: int = 0
+    """Processes that prepare batches; results never depend on it."""
+
+
+@dataclass
+class FileContentConfig(DataConfig):
+    """Files with one label each, listed in a manifest."""
+
+    kind: str = "file_content"
+    manifest: str = MISSING
+    """CSV, TSV, JSONL or Parquet with a path and a label per row; an SQLite database; or a folder per class."""
+    query: str | None = None
+    """The SELECT that gives path, label and (optionally) confidence; needed by, and only for, an SQLite database."""
+    root: str | None = None
+    """The folder that relative paths start from; None: the manifest's own folder."""
+    path_column: str = "path"
+    label_column: str = "label"
+    confidence_column: str = "confidence"
+    """Rows without this column count as confidence 1."""
+    min_confidence: float = 0.0
+    """Rows below it are left out and counted; 0 to 1."""
+    max_unusable: float = 0.2
+    """The largest share of rows that may be unusable (damaged, vanished, …) before the run refuses to start."""
+    extract: ExtractConfig = field(default_factory=ExtractConfig)
+
+
+@dataclass
+class FinetuneConfig:
+    """Which weights learn."""
+
+    strategy: str = "full"
+    """full: all; head: the encoder is frozen; partial: the embeddings and the first `layers` layers are frozen."""
+    layers: int | None = None
+    """For partial only: how many encoder layers, from the bottom, stay as they are."""
+
+
+@dataclass
+class LossConfig:
+    """What is minimised: cross entropy, summed with its weights over the effective batch, divided by its documents."""
+
+    label_smoothing: float = 0.0
+    class_weights: str = "balanced"
+    """balanced: total / (classes × count), so that rare classes count as much as common ones; none: all 1."""
+
+
+@dataclass
+class OptimConfig:
+    """AdamW."""
+
+    lr: float = 2e-5
+    """Learning rate of the encoder at the top of the schedule."""
+    head_lr_multiplier: float = 2.0
+    """The head learns at this multiple of `lr`."""
+    weight_decay: float = 0.01
+    """Not applied to biases and normalisation weights."""
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate moves, per optimiser step."""
+
+    name: str = "linear"
+    """linear and cosine fall to zero at the last step; constant stays after the warmup."""
+    warmup_ratio: float = 0.1
+    """The share of all optimiser steps in which the rate rises from zero."""
+
+
+@dataclass
+class SplitConfig:
+    """Which documents train, which choose (validation), which judge (test)."""
+
+    val: float = 0.1
+    test: float = 0.1
+    seed: int = 42
+    """Of the split alone: another training `seed` keeps the same parts."""
+    small_classes: str = "fail"
+    """A class with fewer than three documents (copies count once) fits no three parts. fail: stop; drop: leave out."""
+
+
+@dataclass
+class TrainerConfig:
+    """How the steps are computed; Lightning's Trainer arguments under their usual names."""
+
+    max_epochs: int = 3
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    """auto: 16-mixed on CUDA, bf16-mixed on a CPU with bf16 instructions, else 32."""
+    effective_batch_size: int = 16
+    """Documents per optimiser step."""
+    micro_batch_size: int | None = None
+    """Documents per forward pass; gradients accumulate up to the effective batch. None: the whole effective batch."""
+    gradient_clip_val: float = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+    log_every_n_steps: int = 10
+    progress: bool = True
+    """A progress bar, shown on a terminal only."""
+    extra_callbacks: list[dict[str, Any]] = field(default_factory=list)
+    """Lightning callbacks of your own, each with a `_target_`."""
+
+    def device_batch_size(self) -> int:
+        """Documents per forward pass."""
+        return self.micro_batch_size or self.effective_batch_size
+
+    def accumulation(self) -> int:
+        """Forward passes per optimiser step."""
+        return self.effective_batch_size // self.device_batch_size()
+
+
+@dataclass
+class EarlyStoppingConfig:
+    """Stop when the monitored metric no longer improves."""
+
+    enabled: bool = True
+    patience: int = 3
+    """Validations without an improvement of at least `min_delta`."""
+    min_delta: float = 0.0
+
+
+@dataclass
+class CheckpointConfig:
+    """What is kept."""
+
+    prefix: str = "checkpoint"
+    """First part of the file names."""
+    save_top_k: int = 1
+    """The best so many by the monitored metric are kept; last.ckpt always is."""
+
+
+@dataclass
+class CallbacksConfig:
+    """Lightning callbacks of doctune."""
+
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+
+@dataclass
+class LoggerConfig:
+    """Where curves go. metrics.csv is always written."""
+
+    tensorboard: bool = True
+    extra: list[dict[str, Any]] = field(default_factory=list)
+    """Lightning loggers of your own, each with a `_target_`."""
+
+
+@dataclass
+class MonitorConfig:
+    """The one metric that checkpoints, early stopping and sweeps read."""
+
+    metric: str = "val/f1_macro"
+    mode: str = "max"
+    """max or min: which direction is better."""
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = MISSING
+    data: DataConfig = MISSING
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    seed: int = 42
+    """Of weights, dropout and the order of the documents; 0 is a seed like any other."""
+    deterministic: bool = False
+    """Refuse operations that have no deterministic form; slower on a GPU."""
+
+
+def register_schemas() -> None:
+    """Give Hydra the dataclasses: the root as `schema/config`, choices of a group as `schema/<group>/<kind>`."""
+    store = ConfigStore.instance()
+    store.store(group="schema", name="config", node=Config, package="_global_")
+    store.store(group="schema/model", name="pretrained", node=PretrainedConfig)
+    store.store(group="schema/model", name="scratch", node=ScratchConfig)
+    store.store(group="schema/data", name="file_content", node=FileContentConfig)
+
+
+def from_hydra(composed: Any) -> Config:
+    """The composed configuration as one checked `Config`.
+
+    Raises:
+        ConfigError: a value is missing or has the wrong type, or values contradict each other; all problems at once.
+    """
+    try:
+        config = cast(Config, OmegaConf.to_object(composed))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    added = [*_unknown_keys(composed, config)]
+    if added:
+        raise ConfigError(
+            f"There is no key {', '.join(added)}. `--cfg job` lists all keys; `+key=` cannot add new ones."
+        )
+    check(config)
+    return config
+
+
+def _unknown_keys(composed: Any, schema: Any, path: str = "") -> Iterator[str]:
+    """The full paths of keys that `+key=value` added beside the schema's own."""
+    known = {known_field.name for known_field in fields(schema)}
+    for key in composed:
+        if key not in known:
+            yield f"{path}{key}"
+        elif is_dataclass(getattr(schema, key)):
+            yield from _unknown_keys(composed[key], getattr(schema, key), f"{path}{key}.")
+
+
+def check(config: Config) -> None:
+    """Refuse contradictions before anything is loaded.
+
+    Raises:
+        ConfigError: one line per problem, each with key, value found and values allowed.
+    """
+    problems = [*_problems(config)]
+    if problems:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise ConfigError(f"The configuration cannot be run:\n{lines}")
+
+
+def _problems(config: Config) -> Iterator[str]:
+    yield from _choice_problems(config)
+    yield from _range_problems(config)
+    yield from _batch_problems(config.trainer)
+    yield from _combination_problems(config)
+
+
+def _choice_problems(config: Config) -> Iterator[str]:
+    choices = [
+        ("trainer.precision", config.trainer.precision, PRECISIONS),
+        ("trainer.accelerator", config.trainer.accelerator, ACCELERATORS),
+        ("finetune.strategy", config.finetune.strategy, STRATEGIES),
+        ("loss.class_weights", config.loss.class_weights, CLASS_WEIGHTS),
+        ("schedule.name", config.schedule.name, SCHEDULES),
+        ("split.small_classes", config.split.small_classes, SMALL_CLASSES),
+        ("monitor.mode", config.monitor.mode, ("min", "max")),
+    ]
+    if isinstance(config.data, FileContentConfig):
+        choices.append(("data.extract.pdf_backend", config.data.extract.pdf_backend, PDF_BACKENDS))
+    for key, value, allowed in choices:
+        if value not in allowed:
+            yield f"{key}={value} is not a choice: {', '.join(allowed)}."
+
+
+def _range_problems(config: Config) -> Iterator[str]:
+    shares = {
+        "loss.label_smoothing": config.loss.label_smoothing,
+        "schedule.warmup_ratio": config.schedule.warmup_ratio,
+        "model.dropout": config.model.dropout,
+        "model.head_dropout": config.model.head_dropout,
+    }
+    for key, share in shares.items():
+        if share is not None and not 0 <= share < 1:
+            yield f"{key}={share} must be at least 0 and below 1."
+    positive = {
+        "optim.lr": config.optim.lr,
+        "optim.head_lr_multiplier": config.optim.head_lr_multiplier,
+        "trainer.max_epochs": config.trainer.max_epochs,
+        "trainer.devices": config.trainer.devices,
+        "trainer.effective_batch_size": config.trainer.effective_batch_size,
+        "callbacks.early_stopping.patience": config.callbacks.early_stopping.patience,
+        "split.val": config.split.val,
+        "split.test": config.split.test,
+    }
+    for key, number in positive.items():
+        if not (number > 0 and math.isfinite(number)):
+            yield f"{key}={number} must be larger than 0."
+    if config.data.max_length < 8:
+        yield f"data.max_length={config.data.max_length} must be at least 8 tokens."
+    if not 0 <= config.seed < 2**32:
+        yield f"seed={config.seed} must be between 0 and {2**32 - 1}."
+    if config.optim.weight_decay < 0:
+        yield f"optim.weight_decay={config.optim.weight_decay} must not be negative."
+    if config.split.val + config.split.test >= 1:
+        yield f"split.val={config.split.val} and split.test={config.split.test} leave nothing to train on."
+
+
+def _batch_problems(trainer: TrainerConfig) -> Iterator[str]:
+    micro, effective = trainer.micro_batch_size, trainer.effective_batch_size
+    if micro is None:
+        return
+    if micro < 1:
+        yield f"trainer.micro_batch_size={micro} must be at least 1."
+    elif effective % micro:
+        yield (
+            f"trainer.effective_batch_size={effective} is not a multiple of trainer.micro_batch_size={micro}: "
+            f"choose {effective // micro * micro or micro} or {(effective // micro + 1) * micro}."
+        )
+
+
+def _combination_problems(config: Config) -> Iterator[str]:
+    if config.finetune.strategy == "partial" and not config.finetune.layers:
+        yield "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom."
+    if config.finetune.strategy != "partial" and config.finetune.layers is not None:
+        yield f"finetune.layers={config.finetune.layers} is for finetune=partial only."
+    if isinstance(config.model, ScratchConfig):
+        if config.finetune.strategy != "full":
+            yield f"finetune={config.finetune.strategy} would freeze the random weights of model={config.model.name}."
+        if config.data.max_length > config.model.max_position_embeddings:
+            yield (
+                f"data.max_length={config.data.max_length} is more than {config.model.name} can read: "
+                f"model.max_position_embeddings={config.model.max_position_embeddings}."
+            )
+        if config.model.hidden_size % config.model.num_heads:
+            yield (
+                f"model.hidden_size={config.model.hidden_size} is not a multiple of "
+                f"model.num_heads={config.model.num_heads}."
+            )
+    if isinstance(config.data, FileContentConfig):
+        yield from _file_content_problems(config.data)
+
+
+def _file_content_problems(data: FileContentConfig) -> Iterator[str]:
+    for key, share in {"min_confidence": data.min_confidence, "max_unusable": data.max_unusable}.items():
+        if not 0 <= share <= 1:
+            yield f"data.{key}={share} must be between 0 and 1."
+    is_database = Path(data.manifest).suffix.lower() in (".db", ".sqlite", ".sqlite3")
+    if data.query is not None and not is_database:
+        yield f"data.query is for an SQLite database (.db, .sqlite, .sqlite3); data.manifest={data.manifest} is none."

@@ -1,0 +1,94 @@
+"""`python train.py` as a person types it, mistakes included."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def train_py(folder: Path, *overrides: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def test_a_run_from_the_command_line(tmp_path, tiny, manifest_of_files):
+    done = train_py(tmp_path, *tiny, f"data.manifest={manifest_of_files}", "trainer=smoke", "seed=0")
+    assert done.returncode == 0, done.stderr
+    (run,) = tmp_path.glob("outputs/*/*")
+    assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", str(run.relative_to(tmp_path)))
+    assert (run / ".hydra/overrides.yaml").read_text().splitlines()[-1] == "- seed=0"
+    log = (run / "train.log").read_text()
+    for line in ("Documents: 48 train, 6 val, 6 test.", "VERDICT", f"Run folder: {run.relative_to(tmp_path)}"):
+        assert line in log
+    assert f"doctune predict {run.relative_to(tmp_path)} " in done.stdout
+    assert "\r" not in log
+    assert json.loads((run / "environment.json").read_text())["seed"] == 0
+
+
+def test_a_missing_manifest_shows_the_scan_that_makes_one(tmp_path):
+    done = train_py(tmp_path)
+    assert done.returncode == 2
+    said = done.stdout + done.stderr
+    assert "doctune scan" in said
+    assert ".ifmos/training_data.csv" in said
+    assert "Traceback" not in said
+    (status,) = tmp_path.glob("outputs/*/*/status.json")
+    assert json.loads(status.read_text())["phase"] == "refused"
+
+
+def test_an_unreachable_hub_is_said_before_any_file_is_read(tmp_path, manifest_of_files):
+    done = train_py(tmp_path, "model=distilbert", f"data.manifest={manifest_of_files}")
+    assert done.returncode == 2
+    assert "'distilbert/distilbert-base-uncased' is not on this machine" in done.stdout
+    assert not (tmp_path / ".doctune").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentences"),
+    [
+        ("model=nope", ["Could not find 'model/nope'", "distilbert_mini", "roberta", "minilm"]),
+        ("optim.lrr=1", ["Key 'lrr' not in 'OptimConfig'", "optim.lrr"]),
+        ("optim.lr=fast", ["optim.lr", "'fast'"]),
+        ("+optim.lrr=1", ["There is no key optim.lrr"]),
+        ("trainer.effective_batch_size=10 trainer.micro_batch_size=4", ["is not a multiple of"]),
+    ],
+)
+def test_a_mistyped_override_is_answered_without_a_traceback(tmp_path, override, sentences):
+    done = train_py(tmp_path, *override.split())
+    said = done.stdout + done.stderr
+    assert done.returncode == 2
+    assert all(sentence in said for sentence in sentences), said
+    assert "Traceback" not in said
+
+
+def test_a_run_that_breaks_ends_with_1_and_its_traceback_is_in_the_log(tmp_path, tiny, manifest_of_files):
+    extra = "trainer.extra_callbacks=[{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: no/such}]"
+    done = train_py(tmp_path, *tiny, f"data.manifest={manifest_of_files}", extra)
+    assert done.returncode == 1
+    assert "doctune: the run failed: RuntimeError: Early stopping conditioned on metric `no/such`" in done.stderr
+    (run,) = tmp_path.glob("outputs/*/*")
+    assert "Traceback" in (run / "train.log").read_text()
+    assert json.loads((run / "status.json").read_text())["phase"] == "failed"
+
+
+def test_show_the_configuration(tmp_path):
+    done = train_py(tmp_path, "--cfg", "job")
+    assert done.returncode == 0
+    assert "max_length: 512" in done.stdout
+
+
+def test_doctune_train_is_the_same(tmp_path):
+    command = [sys.executable, "-m", "doctune.cli.main", "train", "--cfg", "job"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == train_py(tmp_path, "--cfg", "job").stdout

@@ -1,0 +1,129 @@
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from doctune.corpus.store import Entry, TextStore
+from doctune.documents import Document
+
+
+class Reader:
+    """Reads files as text and remembers which."""
+
+    def __init__(self, fail_after: int | None = None):
+        self.read: list[str] = []
+        self.fail_after = fail_after
+
+    def __call__(self, paths):
+        for path in paths:
+            if self.fail_after is not None and len(self.read) == self.fail_after:
+                raise KeyboardInterrupt
+            self.read.append(path.name)
+            text = path.read_text()
+            yield Document(str(path), "ok" if text else "empty", "" if text else "nothing in it", "text", text)
+
+
+def make(folder: Path, count: int) -> list[Path]:
+    folder.mkdir()
+    paths = [folder / f"{number:03d}.txt" for number in range(count)]
+    for number, path in enumerate(paths):
+        path.write_text(f"text {number}")
+    return paths
+
+
+def fill(cache: Path, paths, reader, key="k"):
+    store = TextStore(cache, key)
+    entries = store.fill(paths, reader)
+    return store, entries
+
+
+def test_texts_come_back_in_the_order_asked(tmp_path):
+    paths = make(tmp_path / "files", 5)
+    store, entries = fill(tmp_path / "cache", paths, Reader())
+    assert list(store.texts([entry.content for entry in reversed(entries)])) == [f"text {n}" for n in (4, 3, 2, 1, 0)]
+
+
+def test_a_second_start_reads_nothing(tmp_path):
+    paths = make(tmp_path / "files", 5)
+    _, first = fill(tmp_path / "cache", paths, Reader())
+    reader = Reader()
+    store, second = fill(tmp_path / "cache", paths, reader)
+    assert reader.read == []
+    assert second == first
+    assert list(store.texts([entry.content for entry in second])) == [f"text {n}" for n in range(5)]
+
+
+def test_a_renamed_file_is_not_read_again_and_a_changed_one_is(tmp_path):
+    paths = make(tmp_path / "files", 3)
+    fill(tmp_path / "cache", paths, Reader())
+    moved = paths[0].rename(tmp_path / "moved.txt")
+    paths[1].write_text("changed!")
+    reader = Reader()
+    fill(tmp_path / "cache", [moved, *paths[1:]], reader)
+    assert reader.read == ["001.txt"]
+
+
+def test_equal_contents_are_read_once(tmp_path):
+    paths = make(tmp_path / "files", 3)
+    paths[2].write_text("text 0")
+    reader = Reader()
+    _, entries = fill(tmp_path / "cache", paths, reader)
+    assert len(reader.read) == 2
+    assert entries[0] == entries[2]
+
+
+def test_other_settings_have_other_texts(tmp_path):
+    paths = make(tmp_path / "files", 2)
+    fill(tmp_path / "cache", paths, Reader(), key="one")
+    reader = Reader()
+    fill(tmp_path / "cache", paths, reader, key="two")
+    assert len(reader.read) == 2
+
+
+def test_what_an_interrupted_run_has_read_is_not_read_again(tmp_path):
+    paths = make(tmp_path / "files", 200)
+    first = Reader(fail_after=150)
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "cache", paths, first)
+    second = Reader()
+    store, entries = fill(tmp_path / "cache", paths, second)
+    assert first.read[:128] + second.read == [path.name for path in paths]  # two batches of 64 had been kept
+    assert list(store.texts([entry.content for entry in entries])) == [f"text {n}" for n in range(200)]
+
+
+def test_two_runs_at_once_end_with_one_store(tmp_path):
+    paths = make(tmp_path / "files", 50)
+    readers = [Reader(), Reader()]
+    results = []
+    threads = [
+        threading.Thread(target=lambda reader=reader: results.append(fill(tmp_path / "cache", paths, reader)[1]))
+        for reader in readers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results[0] == results[1]
+    assert sorted(readers[0].read + readers[1].read) == [path.name for path in paths]
+
+
+def test_what_cannot_be_opened_is_unreadable_and_asked_again(tmp_path):
+    paths = make(tmp_path / "files", 1)
+    missing, pipe = tmp_path / "gone.txt", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    _, entries = fill(tmp_path / "cache", [missing, pipe, *paths], Reader())
+    assert entries[0] == Entry(None, "unreadable", "No such file or directory", "")
+    assert entries[1] == Entry(None, "unreadable", "not a regular file", "")
+    missing.write_text("back again")
+    reader = Reader()
+    _, entries = fill(tmp_path / "cache", [missing], reader)
+    assert (entries[0].status, reader.read) == ("ok", ["gone.txt"])
+
+
+def test_status_and_reason_are_kept(tmp_path):
+    path = tmp_path / "empty.txt"
+    path.write_text("")
+    fill(tmp_path / "cache", [path], Reader())
+    _, entries = fill(tmp_path / "cache", [path], Reader())
+    assert (entries[0].status, entries[0].reason, entries[0].format) == ("empty", "nothing in it", "text")

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+
+from doctune.errors import ArtifactError
+from doctune.inference.artifact import Artifact, load_artifact
+from doctune.labels import Labels
+from doctune.text.extract import ExtractSettings
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    artifact = Artifact(tmp_path / "run" / "model", "classification", Labels(("a", "b")), 64, ExtractSettings())
+    artifact.save()
+    return artifact
+
+
+def test_a_run_folder_and_its_model_folder_are_the_same_artifact(artifact):
+    assert load_artifact(artifact.folder) == load_artifact(artifact.folder.parent) == artifact
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match="nowhere: there is no such run folder"):
+        load_artifact(tmp_path / "nowhere")
+
+
+def test_a_run_that_did_not_finish_is_said(tmp_path):
+    with pytest.raises(ArtifactError, match="holds no exported model"):
+        load_artifact(tmp_path)
+
+
+def test_a_newer_artifact_asks_for_a_newer_doctune(artifact):
+    path = artifact.folder / "doctune.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    with pytest.raises(ArtifactError, match=r"has schema 99; doctune .* knows up to 1\. Update doctune"):
+        load_artifact(artifact.folder)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"schema": "one"}'])
+def test_damaged_settings_are_named(artifact, content):
+    (artifact.folder / "doctune.json").write_text(content)
+    with pytest.raises(ArtifactError, match=r"doctune\.json cannot be used"):
+        load_artifact(artifact.folder)

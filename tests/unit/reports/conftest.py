@@ -1,0 +1,104 @@
+"""A made-up run folder: the files that training writes, with numbers that a test chooses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from doctune.corpus.baselines import Baseline, majority, score_baselines, write_predictions
+from doctune.labels import Labels
+
+ENVIRONMENT = {
+    "versions": {"doctune": "0.1.0"},
+    "git": {"commit": "0123456789abcdef0123", "dirty": True},
+    "hardware": {"processor": "Processor X", "cores": 2, "gpus": []},
+    "seed": 0,
+    "command": "train.py data=ifmos",
+    "precision": "32-true",
+    "model": {"name": "mini", "architecture": "distilbert", "total": 4_500_000, "trainable": 1_000},
+    "started_at": "2026-11-01T10:00:00+00:00",
+    "finished_at": "2026-11-01T10:04:00+00:00",
+    "training_seconds": 192.4,
+    "best_checkpoint": "checkpoints/best.ckpt",
+    "monitor": {"metric": "val/f1_macro", "mode": "max"},
+    "stopped": "early_stopping",
+    "notes": ["Precision 16-mixed was asked for, but a CPU has none: 32 is used."],
+}
+HISTORY = [
+    {"epoch": 1, "train_loss": 2.0, "val_loss": 1.5, "val_accuracy": 0.5, "val_f1_macro": 0.4, "padding_share": 0.1},
+    {"epoch": 2, "train_loss": 1.0, "val_loss": 0.9, "val_accuracy": 0.8, "val_f1_macro": 0.7, "padding_share": 0.2},
+    {"epoch": 3, "train_loss": 0.5, "val_loss": 1.1, "val_accuracy": 0.7, "val_f1_macro": 0.6, "padding_share": 0.3},
+]
+
+
+def made_up_labels(truth, num_labels, wrong_every):
+    """Predictions that miss every `wrong_every`-th document by one label; 0 misses none."""
+    places = np.arange(len(truth))
+    is_wrong = places % wrong_every == wrong_every - 1 if wrong_every else np.zeros(len(truth), bool)
+    return np.where(is_wrong, (truth + 1) % num_labels, truth)
+
+
+def write_part(run, part, names, truth, predicted):
+    chances = np.full((len(truth), len(names)), 0.1 / len(names), np.float32)
+    chances[np.arange(len(truth)), predicted] += 0.9
+    table = pa.table(
+        {
+            "id": pa.array([f"{part}-{row}" for row in range(len(truth))], pa.string()),
+            "path": pa.array([f"/files/{row}.txt" for row in range(len(truth))], pa.string()),
+            "truth": pa.array([names[index] for index in truth], pa.string()),
+            "prediction": pa.array([names[index] for index in predicted], pa.string()),
+            "probabilities": pa.array(list(chances), pa.list_(pa.float32())),
+        }
+    )
+    (run / "predictions").mkdir(exist_ok=True)
+    pq.write_table(table, run / "predictions" / f"{part}.parquet")
+
+
+def write_made_up_run(
+    run: Path, names=("a", "b", "c"), documents=120, wrong_every=10, svm_wrong_every=4, history=None, **environment
+) -> Path:
+    """Documents of all labels in turn; the model misses every 10th, the SVM every 4th."""
+    (run / "data").mkdir(parents=True)
+    truth = np.arange(documents) % len(names)
+    for part in ("val", "test"):
+        write_part(run, part, names, truth, made_up_labels(truth, len(names), wrong_every))
+    svm = made_up_labels(truth, len(names), svm_wrong_every)
+    baselines = [majority(truth, documents, documents, len(names)), Baseline("tfidf_svm", svm, svm)]
+    write_predictions(
+        baselines,
+        [f"test-{row}" for row in range(documents)],
+        Labels(tuple(names)),
+        run / "predictions/baselines_test.parquet",
+    )
+    audit = {
+        "rows": 3 * documents + 5,
+        "parts": {"train": documents, "val": documents, "test": documents, "left_out": 5},
+        "left_out_reasons": {"empty": 3, "damaged": 2},
+        "class_counts": {"train": {name: 10 + place for place, name in enumerate(names)}},
+        "duplicate_groups": 4,
+    }
+    files = {
+        "data/labels.json": list(names),
+        "data/audit.json": audit,
+        "data/baselines.json": score_baselines(baselines, truth, truth, len(names)),
+        "training_history.json": HISTORY if history is None else history,
+        "environment.json": ENVIRONMENT | environment,
+    }
+    for name, value in files.items():
+        (run / name).write_text(json.dumps(value), encoding="utf-8")
+    return run
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Write a made-up run into a fresh folder; see `write_made_up_run`."""
+
+    def make(name="run", **settings):
+        return write_made_up_run(tmp_path / "outputs" / "2026-11-01" / name, **settings)
+
+    return make

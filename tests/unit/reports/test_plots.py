@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from doctune.reports import plots
+
+HISTORY = [
+    {"epoch": 1, "train_loss": None, "val_loss": 1.5, "val_f1_macro": 0.4},
+    {"epoch": 2, "train_loss": 1.0, "val_loss": 0.9, "val_f1_macro": 0.7},
+]
+
+
+def lines_of(figure):
+    return {line.get_label(): line.get_ydata() for line in figure.axes[0].get_lines()}
+
+
+def texts_of(figure):
+    return {text.get_position(): text.get_text() for text in figure.axes[0].texts}
+
+
+def test_loss_curves_show_both_losses_and_the_best_epoch():
+    lines = lines_of(plots.loss_curves(HISTORY, best_epoch=2))
+    np.testing.assert_array_equal(lines["training"], [np.nan, 1.0])
+    assert list(lines["validation"]) == [1.5, 0.9]
+    assert "best epoch (2)" in lines
+
+
+def test_a_loss_that_was_never_measured_has_no_curve():
+    assert list(lines_of(plots.loss_curves([{"epoch": 1, "val_loss": 1.0}], None))) == ["validation"]
+
+
+def test_metric_curve_shows_baselines_on_the_whole_range():
+    figure = plots.metric_curve(HISTORY, {"val_f1_macro": "macro F1"}, 2, {"majority class": 0.25})
+    assert list(lines_of(figure)["majority class (0.250)"]) == [0.25, 0.25]
+    assert figure.axes[0].get_ylim() == (0, 1)
+
+
+def test_a_metric_beyond_1_is_not_cut_off():
+    history = [{"epoch": 1, "val_f1": 88.0}]
+    assert plots.metric_curve(history, {"val_f1": "F1"}, None, {}).axes[0].get_ylim()[1] > 88
+
+
+def test_confusion_matrix_writes_the_counts_that_are_not_zero():
+    figure = plots.confusion_matrix(np.array([[3, 1], [0, 2]]), ["a", "b"], "Test")
+    assert texts_of(figure) == {(0, 0): "3", (1, 0): "1", (1, 1): "2"}
+    np.testing.assert_allclose(figure.axes[0].images[0].get_array(), [[0.75, 0.25], [0, 1]])
+
+
+def test_a_label_without_documents_is_an_empty_row():
+    figure = plots.confusion_matrix(np.array([[0, 0], [0, 2]]), ["a", "b"], "Test")
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array()[0], [0, 0])
+
+
+@pytest.mark.parametrize("num_labels", [1, 45, 200])
+def test_counts_are_left_out_where_they_do_not_fit(num_labels):
+    labels = [f"label {place}" for place in range(num_labels)]
+    confusion = np.eye(num_labels, dtype=int) * 123_456_789
+    written = len(texts_of(plots.confusion_matrix(confusion, labels, "Test")))
+    assert written == (1 if num_labels == 1 else 0)
+
+
+def test_not_every_one_of_many_names_is_written():
+    figure = plots.confusion_matrix(np.eye(200, dtype=int), [f"label {place}" for place in range(200)], "Test")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][:3] == ["label 0", "label 3", "label 6"]
+
+
+def test_strange_names_are_drawn_as_they_are_without_a_warning(tmp_path):
+    figure = plots.confusion_matrix(np.eye(3, dtype=int), ["$x_2$", "合同", "a\nb\t$"], "50 $")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save(figure, tmp_path / "matrix.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["matrix.png"]
+    names = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert names == ["$x_2$", "合同", "a b $"]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "short"), [("short", 10, "short"), ("python_script_file", 11, "pytho…_file"), ("ab", 1, "…")]
+)
+def test_names_lose_their_middle(name, width, short):
+    assert plots.shorten(name, width) == short
+    assert len(short) <= width

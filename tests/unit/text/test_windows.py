@@ -1,0 +1,30 @@
+from doctune.text.vocabulary import SPECIAL_TOKENS, learn_wordpiece
+from doctune.text.windows import head_windows
+
+TEXTS = ["alpha beta Gamma { }"] * 3
+
+
+def test_special_tokens_have_berts_ids():
+    tokenizer = learn_wordpiece(TEXTS, 100)
+    assert [tokenizer.token_to_id(token) for token in SPECIAL_TOKENS] == [0, 1, 2, 3, 4]
+
+
+def test_case_and_punctuation_are_kept():
+    tokenizer = learn_wordpiece(TEXTS, 100)
+    assert tokenizer.encode("Gamma gamma {").tokens[1:-1][0] == "Gamma"
+    assert "{" in tokenizer.encode("Gamma {").tokens
+
+
+def test_a_window_has_its_special_tokens_and_never_more_than_asked():
+    tokenizer = learn_wordpiece(TEXTS, 100)
+    long, short = head_windows(tokenizer, ["alpha " * 50, "alpha"], 6)
+    alpha = tokenizer.token_to_id("alpha")
+    assert long == [2, alpha, alpha, alpha, alpha, 3]
+    assert short == [2, alpha, 3]
+
+
+def test_a_pair_is_joined_as_bert_does():
+    tokenizer = learn_wordpiece(TEXTS, 100)
+    encoding = tokenizer.encode("alpha", "beta")
+    assert encoding.tokens == ["[CLS]", "alpha", "[SEP]", "beta", "[SEP]"]
+    assert encoding.type_ids == [0, 0, 0, 1, 1]

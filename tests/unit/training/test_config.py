@@ -1,0 +1,97 @@
+import pytest
+from hydra.errors import ConfigCompositionException
+
+from doctune.errors import ConfigError
+
+
+def test_derived_batch_sizes(compose):
+    trainer = compose("trainer.effective_batch_size=32", "trainer.micro_batch_size=8").trainer
+    assert (trainer.device_batch_size(), trainer.accumulation()) == (8, 4)
+    trainer = compose("trainer.effective_batch_size=32").trainer
+    assert (trainer.device_batch_size(), trainer.accumulation()) == (32, 1)
+
+
+def test_seed_zero_is_a_seed(compose):
+    assert compose("seed=0").seed == 0
+
+
+def test_pretrained_encoders_have_the_usual_recipe(compose):
+    config = compose("model=distilbert")
+    assert (config.optim.lr, config.optim.weight_decay, config.schedule.warmup_ratio) == (2e-5, 0.01, 0.1)
+    assert (config.schedule.name, config.trainer.gradient_clip_val, config.loss.class_weights) == (
+        "linear",
+        1,
+        "balanced",
+    )
+    assert (config.monitor.metric, config.monitor.mode, config.trainer.precision) == ("val/f1_macro", "max", "auto")
+
+
+def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
+    assert compose().trainer.max_epochs == 10
+    assert compose("trainer=smoke").trainer.max_epochs == 1
+    assert compose("trainer=smoke", "trainer.max_epochs=4").trainer.max_epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["trainer.precision=8"], "trainer.precision=8 is not a choice: auto, 32, 16-mixed, bf16-mixed."),
+        (["trainer.accelerator=tpu"], "trainer.accelerator=tpu is not a choice: auto, cpu, gpu, mps."),
+        (["finetune.strategy=most"], "finetune.strategy=most is not a choice: full, head, partial."),
+        (["loss.class_weights=heavy"], "loss.class_weights=heavy is not a choice: none, balanced."),
+        (["schedule.name=step"], "schedule.name=step is not a choice: linear, cosine, constant."),
+        (["split.small_classes=merge"], "split.small_classes=merge is not a choice: fail, drop."),
+        (["monitor.mode=best"], "monitor.mode=best is not a choice: min, max."),
+        (["data.extract.pdf_backend=x"], "data.extract.pdf_backend=x is not a choice: pymupdf, pypdfium2."),
+        (["optim.lr=0"], "optim.lr=0.0 must be larger than 0."),
+        (["optim.lr=inf"], "optim.lr=inf must be larger than 0."),
+        (["trainer.max_epochs=0"], "trainer.max_epochs=0 must be larger than 0."),
+        (["split.test=0"], "split.test=0.0 must be larger than 0."),
+        (["split.val=0.6", "split.test=0.4"], "split.val=0.6 and split.test=0.4 leave nothing to train on."),
+        (["loss.label_smoothing=1"], "loss.label_smoothing=1.0 must be at least 0 and below 1."),
+        (["model.dropout=-0.1"], "model.dropout=-0.1 must be at least 0 and below 1."),
+        (["optim.weight_decay=-1"], "optim.weight_decay=-1.0 must not be negative."),
+        (["data.max_length=2"], "data.max_length=2 must be at least 8 tokens."),
+        (["seed=-1"], "seed=-1 must be between 0 and 4294967295."),
+        (["data.min_confidence=1.5"], "data.min_confidence=1.5 must be between 0 and 1."),
+        (["data.query='SELECT 1'"], "data.query is for an SQLite database (.db, .sqlite, .sqlite3); data.manifest="),
+        (
+            ["trainer.effective_batch_size=10", "trainer.micro_batch_size=4"],
+            "trainer.effective_batch_size=10 is not a multiple of trainer.micro_batch_size=4: choose 8 or 12.",
+        ),
+        (["trainer.micro_batch_size=0"], "trainer.micro_batch_size=0 must be at least 1."),
+        (
+            ["model=minilm", "finetune.strategy=partial"],
+            "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom.",
+        ),
+        (["finetune.layers=2"], "finetune.layers=2 is for finetune=partial only."),
+        (["finetune=head"], "finetune=head would freeze the random weights of model=distilbert_mini."),
+        (
+            ["data.max_length=600"],
+            "data.max_length=600 is more than distilbert_mini can read: model.max_position_embeddings=512.",
+        ),
+        (["model.num_heads=3"], "model.hidden_size=128 is not a multiple of model.num_heads=3."),
+    ],
+)
+def test_contradictions_are_refused_in_a_sentence(compose, overrides, sentence):
+    with pytest.raises(ConfigError) as caught:
+        compose(*overrides)
+    assert sentence in str(caught.value)
+
+
+def test_all_problems_are_said_at_once(compose):
+    with pytest.raises(ConfigError) as caught:
+        compose("optim.lr=0", "seed=-1")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_a_misspelled_key_is_refused_with_its_path(compose):
+    with pytest.raises(ConfigCompositionException, match=r"optim\.lrr"):
+        compose("optim.lrr=1")
+    with pytest.raises(ConfigError, match=r"There is no key optim\.lrr\."):
+        compose("+optim.lrr=1")
+
+
+def test_a_missing_value_is_named(compose):
+    with pytest.raises(ConfigError, match=r"data\.manifest"):
+        compose("data.manifest=???")
