@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,25 @@ def test_a_run_that_breaks_ends_with_1_and_its_traceback_is_in_the_log(tmp_path,
     (run,) = tmp_path.glob("outputs/*/*")
     assert "Traceback" in (run / "train.log").read_text()
     assert json.loads((run / "status.json").read_text())["phase"] == "failed"
+
+
+def test_prepare_fills_the_store_and_its_split_can_be_used_again(tmp_path, tiny, manifest_of_files):
+    command = [sys.executable, "-m", "doctune.cli.main", "prepare", f"data.manifest={manifest_of_files}"]
+    done = subprocess.run([*command, "data.max_length=32"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Reading 60 new files." in done.stdout
+    (prepared,) = tmp_path.glob("outputs/*/*")
+    assert "Documents: 48 train, 6 val, 6 test." in (prepared / "prepare.log").read_text()
+    assert {path.name for path in (prepared / "data").iterdir()} == {
+        "labels.json", "splits.parquet", "account.csv", "audit.json",
+    }  # fmt: skip
+    split = f"split.file={prepared / 'data/splits.parquet'}"
+    done = train_py(tmp_path, *tiny, f"data.manifest={manifest_of_files}", "trainer=smoke", "split.seed=7", split)
+    assert done.returncode == 0, done.stderr
+    assert "Reading" not in done.stdout
+    run = max(tmp_path.glob("outputs/*/*"))
+    first, second = (pq.read_table(folder / "data/splits.parquet").to_pylist() for folder in (prepared, run))
+    assert first == second
 
 
 def test_show_the_configuration(tmp_path):

@@ -25,6 +25,7 @@ COMMANDS = {
 # These are configured with Hydra: their arguments are overrides, which Hydra parses itself.
 HYDRA_COMMANDS = {
     "train": "make a run (Hydra overrides, as `python train.py`)",
+    "prepare": "extract, store and split the data without training (Hydra overrides)",
 }
 
 

@@ -1,4 +1,4 @@
-"""Make a run; every argument is a Hydra override."""
+"""Make a run or prepare its data; every argument is a Hydra override."""
 
 from __future__ import annotations
 
@@ -14,4 +14,4 @@ def run(command: str, arguments: Sequence[str]) -> int:
 
         print(f"doctune: {command} needs {error.name}: pip install 'doctune[train]'.", file=sys.stderr)
         return 2
-    return main(arguments)
+    return main(command, arguments)

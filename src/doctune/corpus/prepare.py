@@ -5,42 +5,21 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from doctune.corpus.account import LEFT_OUT, AccountRow, audit, write_account
-from doctune.corpus.duplicates import conflicting_groups, text_groups
+from doctune.corpus.division import Division, LabelledDocument, SplitSettings, divide, write_splits
+from doctune.corpus.duplicates import text_groups
 from doctune.corpus.manifest import Manifest, Row
-from doctune.corpus.splits import MIN_GROUPS, PARTS, holdout, small_classes
+from doctune.corpus.splits import PARTS
 from doctune.corpus.store import Entry, Extract, Texts, TextStore
 from doctune.errors import DataError
-from doctune.files import write_json, written_whole
+from doctune.files import write_json
 from doctune.labels import Labels
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """How documents are divided; see `splits.holdout`. `small_classes` is "fail" or "drop"."""
-
-    val: float = 0.1
-    test: float = 0.1
-    seed: int = 42
-    small_classes: str = "fail"
-
-
-@dataclass(frozen=True)
-class LabelledDocument:
-    """One usable document; `id` is taken from its content, `content` is its key in the store."""
-
-    id: str
-    path: str
-    label: str
-    content: str
-    group: str
-    part: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +53,7 @@ class Corpus:
         write_json(folder / "labels.json", list(self.labels.names))
         write_account(self.account, folder / "account.csv")
         write_json(folder / "audit.json", audit(self.account, self.conflicts))
-        _write_splits(self.documents, folder / "splits.parquet")
+        write_splits(self.documents, folder / "splits.parquet")
 
 
 def prepare(
@@ -96,11 +75,9 @@ def prepare(
     entries = store.fill([row.path for row in confident], extract, on_wait=_say_waiting)
     _refuse_too_many_unusable(confident, entries, max_unusable)
     usable = [(row, entry) for row, entry in zip(confident, entries, strict=True) if entry.status == "ok"]
-    documents = _identify(usable, store)
-    kept, conflicts = _divide(documents, split)
-    _require_two_classes(kept)
-    account = _account(manifest, min_confidence, confident, entries, documents, kept)
-    return Corpus(tuple(kept), tuple(account), conflicts, store)
+    division = divide(_identify(usable, store), split)
+    account = _account(manifest, min_confidence, confident, entries, division)
+    return Corpus(division.documents, tuple(account), dict(division.conflicts), store)
 
 
 def _say_waiting() -> None:
@@ -142,42 +119,12 @@ def _identify(usable: Sequence[tuple[Row, Entry]], store: TextStore) -> list[Lab
     return documents
 
 
-def _divide(
-    documents: Sequence[LabelledDocument], split: SplitSettings
-) -> tuple[list[LabelledDocument], dict[str, tuple[str, ...]]]:
-    small = small_classes([d.label for d in documents], [d.group for d in documents])
-    if small and split.small_classes == "fail":
-        raise DataError(_small_classes_message(small))
-    kept = [document for document in documents if document.label not in small]
-    labels, groups = [d.label for d in kept], [d.group for d in kept]
-    conflicts = conflicting_groups(groups, labels)
-    parts = holdout(labels, groups, val=split.val, test=split.test, seed=split.seed, only_train=conflicts)
-    return [replace(document, part=part) for document, part in zip(kept, parts, strict=True)], conflicts
-
-
-def _small_classes_message(small: dict[str, int]) -> str:
-    counted = ", ".join(f"{label} ({count})" for label, count in small.items())
-    return (
-        "Training, validation and test each need a document of every class, so a class needs "
-        f"{MIN_GROUPS} that are not copies of each other. Too small: {counted}. "
-        "Add documents, or leave such classes out with split.small_classes=drop."
-    )
-
-
-def _require_two_classes(documents: Sequence[LabelledDocument]) -> None:
-    names = sorted({document.label for document in documents})
-    if len(names) < 2:
-        found = f"only {names[0]!r} is" if names else "none is"
-        raise DataError(f"A classifier needs at least two classes with enough usable documents; {found} left.")
-
-
 def _account(
     manifest: Manifest,
     min_confidence: float,
     confident: Sequence[Row],
     entries: Sequence[Entry],
-    documents: Sequence[LabelledDocument],
-    kept: Sequence[LabelledDocument],
+    division: Division,
 ) -> list[AccountRow]:
     """One row per row of the manifest, in path order."""
     rows = [AccountRow(r.path, r.label, LEFT_OUT, "rejected", r.reason, "") for r in manifest.rejected]
@@ -188,25 +135,17 @@ def _account(
     for row, entry in zip(confident, entries, strict=True):
         if entry.status != "ok":
             rows.append(AccountRow(str(row.path), row.label, LEFT_OUT, entry.status, entry.reason, ""))
-    partly_read = {str(row.path): entry.reason for row, entry in zip(confident, entries, strict=True)}
-    kept_paths = {document.path for document in kept}
-    for document in documents:
-        if document.path not in kept_paths:
-            reason = f"its class has fewer than {MIN_GROUPS} different documents"
-            rows.append(AccountRow(document.path, document.label, LEFT_OUT, "small_class", reason, document.group))
-    for d in kept:
-        rows.append(AccountRow(d.path, d.label, d.part, "ok", partly_read[d.path], d.group))
+    rows += [AccountRow(d.path, d.label, LEFT_OUT, why, reason, d.group) for d, why, reason in division.left_out]
+    remarks = {str(row.path): (row.label, entry.reason) for row, entry in zip(confident, entries, strict=True)}
+    rows += [
+        AccountRow(d.path, d.label, d.part, "ok", _remark(d, *remarks[d.path]), d.group) for d in division.documents
+    ]
     return sorted(rows, key=lambda row: (row.path, row.label, row.reason))
 
 
-def _write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {name: [getattr(d, name) for d in documents] for name in ("id", "path", "label", "group", "part")}
-    table = pa.table({**columns, "fold": pa.nulls(len(documents), pa.int32())})
-    with written_whole(path) as temporary:
-        pq.write_table(table, temporary)
+def _remark(document: LabelledDocument, given_label: str, reading: str) -> str:
+    merged = f"its class {given_label} was too small" if given_label != document.label else ""
+    return "; ".join(part for part in (merged, reading) if part)
 
 
 def part_sizes(corpus: Corpus) -> dict[str, int]:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import sqlite3
 import stat
-import uuid
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -39,7 +40,10 @@ _SCHEMA = pa.schema(
     ]
 )
 _HASH_BLOCK_BYTES = 1 << 20
-_ROWS_PER_COMMIT = 64
+_ROWS_PER_PART = 20_000
+JOURNAL = "journal.sqlite"
+# The folders of the cache whose entries `prune` may remove.
+CACHE_KINDS = ("texts", "tokens", "groups")
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class TextStore:
         self.cache = cache
         self.folder = cache / "texts" / hashlib.sha256(settings_key.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
+        mark_used(self.folder)
         self._tables: list[pa.Table] = []
         self._places: dict[str, tuple[int, int]] = {}
         self._opened: set[str] = set()
@@ -118,34 +123,37 @@ class TextStore:
         if not missing:
             return
         documents = extract(list(missing.values()))
-        rows = zip(missing, documents, strict=True)
         with contextlib.closing(self._journal()) as journal:
-            while batch := [_row(content, document) for content, document in islice(rows, _ROWS_PER_COMMIT)]:
-                journal.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?)", batch)
-                journal.commit()
+            for content, document in zip(missing, documents, strict=True):
+                row = (content, document.status, document.reason, document.format, document.text)
+                journal.execute("INSERT OR REPLACE INTO texts VALUES (?, ?, ?, ?, ?)", row)
+                journal.commit()  # after every file: what a killed run has read is there for the next one
 
     def _journal(self) -> sqlite3.Connection:
-        journal = sqlite3.connect(self.folder / "journal.sqlite")
+        journal = sqlite3.connect(self.folder / JOURNAL)
+        # Safe against a killed process, not against a power cut; that would cost a second reading, nothing else.
+        journal.execute("PRAGMA synchronous = OFF")
         journal.execute("CREATE TABLE IF NOT EXISTS texts (content PRIMARY KEY, status, reason, format, text)")
         return journal
 
     def _seal(self) -> None:
-        """Move the journal's rows into an Arrow part, then map all parts."""
-        if (self.folder / "journal.sqlite").exists():
+        """Map all parts; move what the journal has beyond them into new parts, and map those too."""
+        self._map_parts()
+        if (self.folder / JOURNAL).exists():
             with contextlib.closing(self._journal()) as journal:
                 rows = journal.execute("SELECT * FROM texts ORDER BY content")
-                self._write_parts(rows)
-                journal.execute("DELETE FROM texts")
-                journal.commit()
-            (self.folder / "journal.sqlite").unlink()
-        self._map_parts()
+                self._write_parts(row for row in rows if row[0] not in self._places)
+            (self.folder / JOURNAL).unlink()
+            self._map_parts()
 
     def _write_parts(self, rows: Iterable[tuple[str, ...]]) -> None:
+        """Write rows in parts whose names come from what is in them."""
         iterator = iter(rows)
-        while batch := list(islice(iterator, 20_000)):
+        while batch := list(islice(iterator, _ROWS_PER_PART)):
             columns = dict(zip(_SCHEMA.names, zip(*batch, strict=True), strict=True))
+            name = hashlib.sha256("".join(row[0] for row in batch).encode()).hexdigest()[:16]
             with (
-                written_whole(self.folder / f"part-{uuid.uuid4().hex[:12]}.arrow") as temporary,
+                written_whole(self.folder / f"part-{name}.arrow") as temporary,
                 pa.OSFile(str(temporary), "wb") as sink,
                 pa.ipc.new_file(sink, _SCHEMA) as writer,
             ):
@@ -219,5 +227,18 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _row(content: str, document: Document) -> tuple[str, str, str, str, str]:
-    return content, document.status, document.reason, document.format, document.text
+def prune(cache: Path, unused_days: float) -> list[Path]:
+    """Remove texts, tokens and groups that no run has used for so many days; returns the folders that are gone.
+
+    File hashes stay: they are small, and a file that changes gets a new one.
+    """
+    oldest = time.time() - unused_days * 86_400
+    stale = [entry for kind in CACHE_KINDS for entry in (cache / kind).glob("*") if entry.stat().st_mtime < oldest]
+    for entry in stale:
+        shutil.rmtree(entry)
+    return stale
+
+
+def mark_used(entry: Path) -> None:
+    """Note that a run uses this cache entry now; `prune` reads it."""
+    os.utime(entry)

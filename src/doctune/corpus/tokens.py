@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from doctune.corpus.store import mark_used
 from doctune.files import written_whole
 from doctune.text.windows import head_windows
 
@@ -50,6 +51,7 @@ def tokenise(
     folder = cache / "tokens" / _key(tokenizer, max_length, contents)
     if not (folder / "offsets.npy").exists():  # written last: its presence means that all of it is there
         _write(folder, _windows(tokenizer, max_length, texts), len(texts))
+    mark_used(folder)
     return Tokens(folder)
 
 

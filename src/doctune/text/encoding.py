@@ -24,16 +24,30 @@ _DECLARATION = re.compile(
     rb"""(?:<\?xml[^>]*?encoding|<meta[^>]*?charset|coding[:=])\s*=?\s*["']?\s*([\w.:-]+)""", re.I
 )
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\b\x1b")) + b"\x7f"
+_CONTROL_TABLE = dict.fromkeys(_CONTROL)
 MAX_CONTROL_SHARE = 0.02
+_WORDS_BYTES = 1024
+_BREAKS = frozenset(" \n\u3000\u3001\u3002\uff0c,.")
+# What only adds characters to the encoding found. Not iso8859-2 -> cp1250: these disagree on letters.
+_SUPERSETS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+}
 
 
 def is_text(sample: bytes) -> bool:
     """Whether the first bytes of a file read as text in some encoding."""
     if not sample or starts_with_bom(sample):
         return True
-    if b"\0" in sample:
-        return _utf16_without_bom(sample) is not None
-    return len(sample) - len(sample.translate(None, _CONTROL)) <= MAX_CONTROL_SHARE * len(sample)
+    return not _is_full_of_controls(sample) or _utf16_without_bom(sample) is not None
+
+
+def _is_full_of_controls(sample: bytes) -> bool:
+    return b"\0" in sample or len(sample) - len(sample.translate(None, _CONTROL)) > MAX_CONTROL_SHARE * len(sample)
 
 
 def starts_with_bom(sample: bytes) -> bool:
@@ -72,7 +86,7 @@ def choose_encoding(block: bytes) -> str:
     for mark, encoding in _BOMS:
         if block.startswith(mark):
             return encoding
-    if b"\0" in block and (utf16 := _utf16_without_bom(block)):
+    if _is_full_of_controls(block[:DETECT_BYTES]) and (utf16 := _utf16_without_bom(block)):
         return utf16
     if _is_utf8(block):
         return "utf-8"
@@ -80,17 +94,36 @@ def choose_encoding(block: bytes) -> str:
 
 
 def _utf16_without_bom(block: bytes) -> str | None:
-    """UTF-16 shows as zeros at every other place; binaries have them at both."""
+    """UTF-16 shows as zeros at every other place (binaries have them at both), or as words in another script."""
     block = block[: len(block) // 2 * 2]
     half = len(block) // 2
     if half == 0:
         return None
     even, odd = block[::2].count(0), block[1::2].count(0)
     if odd > 0.4 * half and even < 0.05 * half:
-        return "utf-16-le"
+        return _if_readable(block, "utf-16-le")
     if even > 0.4 * half and odd < 0.05 * half:
-        return "utf-16-be"
-    return None
+        return _if_readable(block, "utf-16-be")
+    return next((name for name in ("utf-16-le", "utf-16-be") if _reads_as_words(block, name)), None)
+
+
+def _if_readable(block: bytes, encoding: str) -> str | None:
+    """The encoding, unless it turns the block into control characters: then the zeros meant something else."""
+    text = block.decode(encoding, "replace")
+    return encoding if len(text.translate(_CONTROL_TABLE)) >= (1 - MAX_CONTROL_SHARE) * len(text) else None
+
+
+def _reads_as_words(block: bytes, encoding: str) -> bool:
+    """Whether a sample is letters with blanks or stops between them; chance does not make that of a binary."""
+    import unicodedata
+
+    try:
+        text = codecs.getincrementaldecoder(encoding)("strict").decode(block[:_WORDS_BYTES])
+    except UnicodeDecodeError:
+        return False
+    num_wordlike = sum(unicodedata.category(character)[0] in "LMNPZ" or character in "\r\n\t" for character in text)
+    num_breaks = sum(character in _BREAKS for character in text)
+    return len(text) >= 16 and num_wordlike >= 0.97 * len(text) and num_breaks >= 0.01 * len(text)
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -127,8 +160,9 @@ def _detected(block: bytes) -> str:
 
     first = next((place for place, byte in enumerate(block) if byte > 127 or byte == 0x1B), 0)
     start = max(0, min(first - DETECT_BYTES // 4, len(block) - DETECT_BYTES))
-    found = chardet.detect(block[start : start + DETECT_BYTES], prefer_superset=True, compat_names=False)["encoding"]
+    found = chardet.detect(block[start : start + DETECT_BYTES], prefer_superset=False, compat_names=False)["encoding"]
     try:
-        return codecs.lookup(found).name if found else "cp1252"
+        name = codecs.lookup(found).name if found else "cp1252"
     except LookupError:
         return "cp1252"
+    return _SUPERSETS.get(name, name)

@@ -119,11 +119,13 @@ class RawText:
         # What a character becomes can depend on the text after it.
         self._needed = None if settings.max_chars is None else settings.max_chars + CONTEXT_CHARS * is_prepared
         self._next_check = self._needed
+        self._prepared: str | None = None
 
     def add(self, piece: str) -> None:
         """Take the next piece."""
         self._pieces.append(piece)
         self._num_chars += len(piece)
+        self._prepared = None
 
     def is_enough(self) -> bool:
         """Whether the bound is reached; the text is prepared each time it has doubled, so this stays cheap."""
@@ -143,5 +145,8 @@ class RawText:
         return text[:limit].rstrip() if self._settings.normalise else text[:limit]
 
     def _prepare(self) -> str:
-        self._pieces = ["".join(self._pieces)]
-        return prepare_text(self._pieces[0], normalise=self._settings.normalise, scrub=self._settings.scrub)
+        if self._prepared is None:
+            self._pieces = ["".join(self._pieces)]
+            settings = self._settings
+            self._prepared = prepare_text(self._pieces[0], normalise=settings.normalise, scrub=settings.scrub)
+        return self._prepared

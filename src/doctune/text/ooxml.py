@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Container
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -20,8 +21,8 @@ class Relationship:
     target: str
 
 
-def relationships(package: Package, part: str = "") -> list[Relationship]:
-    """References of a part ("" for the package itself) to other parts of the package, in their order.
+def relationships(package: Package, part: str, kinds: Container[str]) -> list[Relationship]:
+    """References of these kinds from a part ("" for the package itself) to other parts of it, in their order.
 
     References that leave the package are left out: nothing outside is ever read. A missing or broken list is empty or
     short.
@@ -31,8 +32,8 @@ def relationships(package: Package, part: str = "") -> list[Relationship]:
     found: list[Relationship] = []
 
     def visit(element: str, attributes: Attributes) -> None:
-        if element == "Relationship" and attributes.get("TargetMode") != "External":
-            kind = attributes.get("Type", "").rpartition("/")[2]
+        kind = attributes.get("Type", "").rpartition("/")[2]
+        if element == "Relationship" and kind in kinds and attributes.get("TargetMode") != "External":
             target = posixpath.normpath(posixpath.join("/", folder, unquote(attributes.get("Target", ""))))
             found.append(Relationship(attributes.get("Id", ""), kind, target.lstrip("/")))
 
@@ -47,8 +48,14 @@ def relationships(package: Package, part: str = "") -> list[Relationship]:
 
 def main_part(package: Package) -> str:
     """The name of the part that the package says is its document; "" if it says none."""
-    for reference in relationships(package):
-        if reference.kind == "officeDocument" and package.has(reference.target):
+    if package.main_part is None:
+        package.main_part = _find_main_part(package)
+    return package.main_part
+
+
+def _find_main_part(package: Package) -> str:
+    for reference in relationships(package, "", ("officeDocument",)):
+        if package.has(reference.target):
             return reference.target
     for usual in ("word/document.xml", "xl/workbook.xml", "xl/workbook.bin", "ppt/presentation.xml"):
         if package.has(usual):

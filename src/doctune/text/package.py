@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import posixpath
 import re
 import struct
 import zipfile
@@ -27,14 +26,14 @@ class Package:
         file.seek(0)
         self._file = file
         self._unpacked = 0
-        self.is_salvaged = False
+        # Found by `ooxml.main_part` when first asked for.
+        self.main_part: str | None = None
         try:
             self._zip: zipfile.ZipFile | None = zipfile.ZipFile(file)
             self._parts: dict[str, _Entry | zipfile.ZipInfo] = dict(self._zip.NameToInfo)
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
             self._zip = None
             self._parts = dict(_entries_by_header(file))
-            self.is_salvaged = True
         if not self._parts:
             raise Refused("damaged", "a zip file without a single readable entry")
         self._folded = {_fold(name): name for name in self._parts}
@@ -159,7 +158,7 @@ def _entries_by_header(file: BinaryIO) -> dict[str, _Entry]:
 
 
 def _fold(name: str) -> str:
-    return posixpath.normpath(name.replace("\\", "/")).lstrip("/").lower()
+    return name.replace("\\", "/").lstrip("/").lower()
 
 
 def _too_large() -> str:

@@ -253,10 +253,10 @@ class _Pool:
                 self._put_back([_Job(job.number, job.path, is_second_try=True), *batch[place + 1 :]])
                 return False
             self._finish(job, document)
-            if answer is None or document.status == "out_of_memory":
+            if answer is None or document.status == "out_of_memory" or worker.was_killed:
                 self._put_back(batch[place + 1 :])
                 return False
-        return True
+        return worker.rest()
 
     def _put_back(self, jobs: list[_Job]) -> None:
         with self._changed:
@@ -293,7 +293,10 @@ class _Worker:
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
         self.num_served = 0
+        # Held while the clock is read or set, so that no file is blamed for the one before it.
+        self._lock = threading.Lock()
         self._killed_for = ""
+        self.was_killed = False
         # Starting counts too: an interpreter that hangs before it is ready must not hang the caller.
         self._deadline: float | None = time.monotonic() + START_TIMEOUT_S
         self._send({"settings": asdict(settings), "timeout_s": limits.timeout_s, "memory_mb": limits.memory_mb})
@@ -304,7 +307,8 @@ class _Worker:
         Raises:
             RuntimeError: it did not start.
         """
-        if read_frame(self._answers) is None and not self._killed_for:
+        is_wanted = self._killed_for or not self.was_killed
+        if read_frame(self._answers) is None and is_wanted:
             code = self._process.wait()
             raise RuntimeError(f"the extraction worker did not start (exit {code}): {self._last_words().decode()}")
         self._deadline = None
@@ -322,30 +326,37 @@ class _Worker:
     def receive(self) -> dict[str, Any] | None:
         """The answer for the next file, None if the worker died over it; the clock of the file after it starts."""
         answer: dict[str, Any] | None = read_frame(self._answers)
-        self._deadline = time.monotonic() + self._limits.timeout_s if answer else None
+        with self._lock:
+            self._deadline = time.monotonic() + self._limits.timeout_s if answer else None
         self.num_served += 1
         return answer
 
+    def rest(self) -> bool:
+        """Stop the clock after a batch; whether the worker is still alive."""
+        with self._lock:
+            self._deadline = None
+            return not self.was_killed
+
     def is_spent(self) -> bool:
         """Whether it should be replaced before the next batch: it has read its share, or grown to half its limit."""
-        self._deadline = None
         if self.num_served >= self._limits.files_per_worker:
             return True
         return (resident_bytes(self._process.pid) or 0) > self._limits.memory_mb * 2**20 // 2
 
     def check(self) -> None:
         """Kill it if it is late or too large."""
-        deadline = self._deadline
-        if deadline is None:
-            return
-        if time.monotonic() > deadline:
-            self.kill("timeout")
-        elif (resident_bytes(self._process.pid) or 0) > self._limits.memory_mb * 2**20:
-            self.kill("out_of_memory")
+        with self._lock:
+            if self._deadline is None:
+                return
+            if time.monotonic() > self._deadline:
+                self.kill("timeout")
+            elif (resident_bytes(self._process.pid) or 0) > self._limits.memory_mb * 2**20:
+                self.kill("out_of_memory")
 
     def kill(self, reason: str) -> None:
         """End it at once; `reason` is "timeout", "out_of_memory" or "" (nobody wants its answer)."""
         self._killed_for = self._killed_for or reason
+        self.was_killed = True
         self._deadline = None
         self._process.kill()
 

@@ -14,8 +14,8 @@ def walk_files(roots: Iterable[Path]) -> Iterator[Path]:
     """Absolute paths of all regular files at or below the roots, each once, sorted by name within each folder.
 
     Hidden files and Office lock files (`~$...`) are files like others. A folder that may not be listed is given itself,
-    so that it shows as unreadable. Links below a root are not followed, so that nothing outside it is read; a root itself
-    may be a link, since somebody named it.
+    so that it shows as unreadable. Links below a root are not followed, so that nothing outside it is read; a root
+    itself may be a link, since somebody named it.
 
     Raises:
         DataError: a root does not exist.

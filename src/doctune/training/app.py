@@ -1,4 +1,4 @@
-"""The Hydra entry: `python train.py …` and `doctune train …` both end here.
+"""The Hydra entry: `python train.py …`, `doctune train …` and `doctune prepare …` end here.
 
 Only Hydra and the schema are imported at the top, so that `--help`, `--cfg job` and a mistyped key answer without
 waiting for torch.
@@ -10,7 +10,8 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -34,11 +35,29 @@ def conf_dir() -> Path:
 
 def train_job(composed: DictConfig) -> float:
     """One Hydra job: the composed configuration becomes a run; its best monitored score is what a sweep optimises."""
-    try:
+    with _logged_failures():
         config = from_hydra(composed)
         from doctune.training.run import train
 
         return train(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def prepare_job(composed: DictConfig) -> None:
+    """One Hydra job: extract, store and split the data of a configuration without training."""
+    with _logged_failures():
+        config = from_hydra(composed)
+        from doctune.training.prepare import prepare
+
+        prepare(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+JOBS = {"train": train_job, "prepare": prepare_job}
+
+
+@contextmanager
+def _logged_failures() -> Iterator[None]:
+    try:
+        yield
     except DoctuneError as error:
         log.error("%s", error)
         raise
@@ -48,16 +67,24 @@ def train_job(composed: DictConfig) -> float:
         raise
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compose the configuration from command-line overrides, make the run and return the exit status."""
+def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
+    """Compose the configuration from overrides, do the command's job and return the exit status.
+
+    Args:
+        command: a key of `JOBS`.
+        arguments: Hydra overrides; None takes those of the process.
+    """
     register_schemas()
     user_wants_full_error = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hands exceptions to us instead of printing them and exiting with 1
-    if arguments is not None:
-        sys.argv = ["doctune train", *arguments]
-    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_job)
+    overrides = sys.argv[1:] if arguments is None else arguments
+    sys.argv = [sys.argv[0], f"hydra.job.name={command}", *overrides]  # names the log: train.log, prepare.log
+    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOBS[command])
     try:
         app()
+    except BrokenPipeError:  # `--cfg job | head` has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (what is left goes nowhere, at exit too)
+        return 0
     except KeyboardInterrupt:
         print("doctune: interrupted", file=sys.stderr)
         return 130

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,16 +17,11 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from tokenizers import Tokenizer
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from doctune.corpus.manifest import Manifest, ManifestColumns, read_manifest
-from doctune.corpus.prepare import Corpus, SplitSettings, prepare
-from doctune.corpus.store import TextStore
-from doctune.documents import Document
+from doctune.corpus.prepare import Corpus
 from doctune.errors import ConfigError
 from doctune.nets import encoder
 from doctune.nets.assemble import classifier
 from doctune.nets.parameters import freeze
-from doctune.text.extract import ExtractSettings
-from doctune.text.sandbox import Limits, extract_files
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import config as schema
 from doctune.training.callbacks.checkpoint import NamedCheckpoint
@@ -35,12 +29,6 @@ from doctune.training.data.file_content import Facts, FileContentDataModule
 from doctune.training.environment import has_bf16_instructions
 from doctune.training.modules.classification import ClassificationModule
 from doctune.training.optim import Optimisation
-
-log = logging.getLogger(__name__)
-
-# 4,000 characters fill 510 tokens in 99 to 100 of 100 long files of every kind, so 8 per token are enough to read.
-_CHARS_PER_TOKEN = 8
-_MIN_CHARS = 1024
 
 Part = TypeVar("Part", Callback, Logger)
 
@@ -57,46 +45,6 @@ class Encoder:
     def backend(self) -> Tokenizer:
         """The Rust tokenizer behind the transformers one."""
         return self.tokenizer.backend_tokenizer
-
-
-def file_content(data: schema.DataConfig) -> schema.FileContentConfig:
-    """The data choice as the one kind there is so far."""
-    if not isinstance(data, schema.FileContentConfig):
-        raise ConfigError(f"data.kind={data.kind} is not a kind of data set that can be trained on.")
-    return data
-
-
-def manifest(data: schema.FileContentConfig) -> Manifest:
-    """The rows of the manifest."""
-    columns = ManifestColumns(data.path_column, data.label_column, data.confidence_column)
-    root = Path(data.root) if data.root else None
-    return read_manifest(Path(data.manifest), columns=columns, root=root, query=data.query)
-
-
-def extract_settings(data: schema.FileContentConfig) -> ExtractSettings:
-    """Extraction stops where no window of `max_length` tokens can reach."""
-    return ExtractSettings(
-        max_chars=max(_MIN_CHARS, _CHARS_PER_TOKEN * data.max_length), pdf_backend=data.extract.pdf_backend
-    )
-
-
-def corpus(data: schema.FileContentConfig, split: schema.SplitConfig, rows: Manifest) -> Corpus:
-    """Texts, groups and parts of the manifest's files."""
-    settings = extract_settings(data)
-    limits = Limits(timeout_s=data.extract.timeout_s, memory_mb=data.extract.memory_mb)
-
-    def extract(paths: Sequence[Path]) -> Iterator[Document]:
-        log.info("Reading %d new files.", len(paths))
-        return extract_files(paths, settings, limits, data.extract.workers)
-
-    return prepare(
-        rows,
-        TextStore(Path(data.cache_dir), settings.key()),
-        extract,
-        min_confidence=data.min_confidence,
-        max_unusable=data.max_unusable,
-        split=SplitSettings(split.val, split.test, split.seed, split.small_classes),
-    )
 
 
 def pretrained_encoder(model: schema.PretrainedConfig, max_length: int) -> Encoder:

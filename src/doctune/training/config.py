@@ -24,7 +24,8 @@ STRATEGIES = ("full", "head", "partial")
 CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("linear", "cosine", "constant")
 PDF_BACKENDS = ("pymupdf", "pypdfium2")
-SMALL_CLASSES = ("fail", "drop")
+SMALL_CLASSES = ("fail", "drop", "merge")
+SPLITS = ("holdout", "kfold")
 
 
 @dataclass
@@ -82,6 +83,8 @@ class DataConfig:
     """Window length in tokens, special tokens included; must not exceed what the encoder can read."""
     cache_dir: str = ".doctune"
     """Where extracted texts and tokens are kept and shared between runs."""
+    prune_unused_days: float | None = None
+    """`doctune prepare` removes cache entries that no run has used for so many days; None keeps all."""
     num_workers: int = 0
     """Processes that prepare batches; results never depend on it."""
 
@@ -153,12 +156,21 @@ class ScheduleConfig:
 class SplitConfig:
     """Which documents train, which choose (validation), which judge (test)."""
 
+    kind: str = "holdout"
+    """holdout: one split; kfold: the test part is fold `fold` of `folds`."""
     val: float = 0.1
+    """Share of the documents that choose checkpoints and thresholds; with kfold, of those outside the fold."""
     test: float = 0.1
+    """Share of the documents that judge; with kfold the fold is the test part, and this is not used."""
+    folds: int = 5
+    fold: int | None = None
+    """From 0; all of them: python train.py -m split=kfold split.fold=0,1,2,3,4"""
+    file: str | None = None
+    """A splits.parquet of another run, whose parts are used as they are; a run with leaks does not start."""
     seed: int = 42
     """Of the split alone: another training `seed` keeps the same parts."""
     small_classes: str = "fail"
-    """A class with fewer than three documents (copies count once) fits no three parts. fail: stop; drop: leave out."""
+    """A class with fewer documents (copies count once) than parts or folds. fail: stop; drop; merge: into "other"."""
 
 
 @dataclass
@@ -312,6 +324,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _choice_problems(config)
     yield from _range_problems(config)
     yield from _batch_problems(config.trainer)
+    yield from _split_problems(config.split)
     yield from _combination_problems(config)
 
 
@@ -322,6 +335,7 @@ def _choice_problems(config: Config) -> Iterator[str]:
         ("finetune.strategy", config.finetune.strategy, STRATEGIES),
         ("loss.class_weights", config.loss.class_weights, CLASS_WEIGHTS),
         ("schedule.name", config.schedule.name, SCHEDULES),
+        ("split.kind", config.split.kind, SPLITS),
         ("split.small_classes", config.split.small_classes, SMALL_CLASSES),
         ("monitor.mode", config.monitor.mode, ("min", "max")),
     ]
@@ -355,6 +369,9 @@ def _range_problems(config: Config) -> Iterator[str]:
     for key, number in positive.items():
         if not (number > 0 and math.isfinite(number)):
             yield f"{key}={number} must be larger than 0."
+    days = config.data.prune_unused_days
+    if days is not None and days < 0:
+        yield f"data.prune_unused_days={days} must not be negative."
     if config.data.max_length < 8:
         yield f"data.max_length={config.data.max_length} must be at least 8 tokens."
     if not 0 <= config.seed < 2**32:
@@ -376,6 +393,22 @@ def _batch_problems(trainer: TrainerConfig) -> Iterator[str]:
             f"trainer.effective_batch_size={effective} is not a multiple of trainer.micro_batch_size={micro}: "
             f"choose {effective // micro * micro or micro} or {(effective // micro + 1) * micro}."
         )
+
+
+def _split_problems(split: SplitConfig) -> Iterator[str]:
+    if split.kind == "holdout" and split.fold is not None:
+        yield f"split.fold={split.fold} is for split=kfold only."
+    if split.kind != "kfold":
+        return
+    numbers = ",".join(str(number) for number in range(split.folds))
+    if split.folds < 2:
+        yield f"split.folds={split.folds} must be at least 2."
+    elif split.fold is None:
+        yield f"split=kfold needs split.fold; all of them: python train.py -m split=kfold split.fold={numbers}"
+    elif not 0 <= split.fold < split.folds:
+        yield f"split.fold={split.fold} is not one of the split.folds={split.folds} folds: {numbers}."
+    if split.file is not None:
+        yield "split.file is for split=holdout: a saved split has its parts already."
 
 
 def _combination_problems(config: Config) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -23,8 +24,13 @@ def describe_environment() -> dict[str, Any]:
         "versions": {"doctune": __version__, "python": platform.python_version(), **_versions()},
         "git": git_state(Path.cwd()),
         "hardware": _hardware(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *_typed_arguments()]),
     }
+
+
+def _typed_arguments() -> list[str]:
+    """The arguments without the job's name, which `app.main` adds."""
+    return [argument for argument in sys.argv[1:] if not argument.startswith("hydra.job.name=")]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from doctune.inference.artifact import Artifact
 from doctune.nets.encoder import describe
 from doctune.nets.parameters import parameter_counts
 from doctune.reports.run import write_report
-from doctune.training import build
+from doctune.training import build, sources
 from doctune.training.build import Encoder
 from doctune.training.callbacks.checkpoint import NamedCheckpoint
 from doctune.training.callbacks.history import History
@@ -90,13 +90,13 @@ def train(config: Config, run: Path) -> float:
 def _documents_and_encoder(config: Config, run: Path, status: StatusFile) -> tuple[Corpus, Encoder]:
     """What cannot work fails here, in the order of how quickly it can be found out."""
     status.update(phase="extracting")
-    data = build.file_content(config.data)
-    rows = build.manifest(data)
+    data = sources.file_content(config.data)
+    rows = sources.manifest(data)
     source = None
     if isinstance(config.model, PretrainedConfig):
         source = build.pretrained_encoder(config.model, data.max_length)
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
-    corpus = build.corpus(data, config.split, rows)
+    corpus = sources.corpus(data, config.split, rows)
     corpus.write(run / "data")
     log.info("Documents: %s.", ", ".join(f"{count} {part}" for part, count in part_sizes(corpus).items()))
     if source is None and isinstance(config.model, ScratchConfig):
@@ -159,7 +159,7 @@ def _export(run: Path, config: Config, corpus: Corpus, source: Encoder, module: 
     source.tokenizer.model_max_length = config.data.max_length
     source.backend.no_truncation()  # the last window's limits must not be saved as the tokenizer's own
     source.tokenizer.save_pretrained(folder)
-    settings = build.extract_settings(build.file_content(config.data))
+    settings = sources.extract_settings(sources.file_content(config.data))
     Artifact(folder, "classification", corpus.labels, config.data.max_length, settings).save()
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from doctune.corpus.division import SplitSettings
 from doctune.corpus.manifest import read_manifest
-from doctune.corpus.prepare import SplitSettings, part_sizes, prepare
+from doctune.corpus.prepare import part_sizes, prepare
 from doctune.corpus.store import TextStore
 from doctune.errors import DataError
 from doctune.text.extract import ExtractSettings, extract
@@ -96,7 +97,7 @@ def test_a_class_too_small_stops_or_is_dropped(folder):
         (folder / f"{name}.md").write_text(f"# {name}")
         rows.append([str(folder / f"{name}.md"), "note", "1"])
     rewrite(folder, rows)
-    with pytest.raises(DataError, match=r"Too small: note \(2\)\. Add documents, or .* split\.small_classes=drop\."):
+    with pytest.raises(DataError, match=r"Too small: note \(2\)\. Add documents, leave such classes out with"):
         corpus_of(folder)
     corpus = corpus_of(folder, small_classes="drop")
     assert corpus.labels.names == ("ledger", "program", "recipe")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from doctune.corpus.store import Entry, TextStore
+from doctune.corpus.store import Entry, TextStore, prune
 from doctune.documents import Document
 
 
@@ -88,8 +88,32 @@ def test_what_an_interrupted_run_has_read_is_not_read_again(tmp_path):
         fill(tmp_path / "cache", paths, first)
     second = Reader()
     store, entries = fill(tmp_path / "cache", paths, second)
-    assert first.read[:128] + second.read == [path.name for path in paths]  # two batches of 64 had been kept
+    assert first.read + second.read == [path.name for path in paths]
     assert list(store.texts([entry.content for entry in entries])) == [f"text {n}" for n in range(200)]
+
+
+def test_a_kill_while_sealing_leaves_the_same_store(tmp_path, monkeypatch):
+    paths = make(tmp_path / "files", 20)
+    fill(tmp_path / "whole", paths, Reader())
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "killed", paths, Reader())
+    monkeypatch.undo()
+    reader = Reader()
+    fill(tmp_path / "killed", paths, reader)
+    assert reader.read == []
+    whole, killed = (sorted((tmp_path / name).glob("texts/*/part-*")) for name in ("whole", "killed"))
+    assert [path.read_bytes() for path in killed] == [path.read_bytes() for path in whole]
+
+
+def test_entries_that_nobody_used_are_pruned(tmp_path):
+    paths = make(tmp_path / "files", 2)
+    old, _ = fill(tmp_path / "cache", paths, Reader(), key="old")
+    new, _ = fill(tmp_path / "cache", paths, Reader(), key="new")
+    os.utime(old.folder, (0, 0))
+    assert prune(tmp_path / "cache", unused_days=30) == [old.folder]
+    assert not old.folder.exists()
+    assert new.folder.exists()
 
 
 def test_two_runs_at_once_end_with_one_store(tmp_path):

@@ -62,7 +62,8 @@ def xlsx(package):
         links = [("worksheet", f"sheet{number}.xml") for number, _ in numbered]
         parts = {
             "_rels/.rels": _relationships(("officeDocument", "xl/workbook.xml")),
-            "xl/workbook.xml": f'<workbook {SHEET} xmlns:r="{RELATIONSHIP}">{workbook}<sheets>{listed}</sheets></workbook>',
+            "xl/workbook.xml": f'<workbook {SHEET} xmlns:r="{RELATIONSHIP}">{workbook}<sheets>{listed}</sheets>'
+            "</workbook>",
             "xl/_rels/workbook.xml.rels": _relationships(
                 *links, ("sharedStrings", "sharedStrings.xml"), ("styles", "styles.xml")
             ),

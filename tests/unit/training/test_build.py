@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from doctune.errors import ConfigError
-from doctune.training import build
+from doctune.training import build, sources
 from doctune.training.config import TrainerConfig
 
 
@@ -61,8 +61,8 @@ def test_a_brought_callback_gets_its_arguments():
 
 
 def test_extraction_stops_where_no_window_reaches(compose):
-    assert build.extract_settings(compose("data.max_length=512").data).max_chars == 4096
-    assert build.extract_settings(compose("data.max_length=32").data).max_chars == 1024
+    assert sources.extract_settings(compose("data.max_length=512").data).max_chars == 4096
+    assert sources.extract_settings(compose("data.max_length=32").data).max_chars == 1024
 
 
 def test_the_default_callbacks(compose):

@@ -66,8 +66,8 @@ def _sheet_text(workbook: _Workbook, name: str, part: str) -> Iterator[str]:
 
 def _side_texts(reading: Reading, sheet: str) -> Iterator[str]:
     """Text boxes and comments of a sheet."""
-    for reference in relationships(reading.package, sheet):
-        if reference.kind in ("drawing", "comments") and reading.package.has(reference.target):
+    for reference in relationships(reading.package, sheet, ("drawing", "comments")):
+        if reading.package.has(reference.target):
             try:
                 yield from stream_text(reading.package.open(reference.target), _RunEvents())
             except Refused as refusal:
@@ -83,7 +83,7 @@ class _Workbook:
         self._part = main_part(self.package)
         if not self._part:
             raise Refused("damaged", "the Excel package has no workbook part")
-        self._references = relationships(self.package, self._part)
+        self._references = relationships(self.package, self._part, ("worksheet", "sharedStrings", "styles"))
         self._epoch = datetime.datetime(1899, 12, 30)
         self.sheets = self._find_sheets()
         self._strings: _SharedStrings | None = None

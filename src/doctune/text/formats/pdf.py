@@ -10,6 +10,7 @@ from typing import Any
 from doctune.text.reading import Reading, describe
 from doctune.text.refusal import Refused
 
+_END_OF_OBJECT = b"endobj"
 _LAYOUT_MODULES = ("pymupdf.layout", "pymupdf4llm")
 
 
@@ -59,9 +60,21 @@ def _open_with_mupdf(pymupdf: Any, reading: Reading) -> Any:
         if reading.path is not None:
             return pymupdf.open(reading.path, filetype="pdf")
         return pymupdf.open(stream=reading.content(), filetype="pdf")
+    except (RuntimeError, ValueError):
+        return _open_what_is_left(pymupdf, reading)
+
+
+def _open_what_is_left(pymupdf: Any, reading: Reading) -> Any:
+    """A file that was cut within an object opens once that object is gone."""
+    content = reading.content()
+    end = content.rfind(_END_OF_OBJECT)
+    try:
+        if end > 0:
+            return pymupdf.open(stream=content[: end + len(_END_OF_OBJECT)] + b"\n", filetype="pdf")
     except (RuntimeError, ValueError) as error:
-        # The library's message ends with the path, which is the caller's business.
+        # The library's own message ends with the path, which has no place in a reason.
         raise Refused("damaged", "MuPDF finds no PDF in it that it can open") from error
+    raise Refused("damaged", "MuPDF finds no PDF in it that it can open")
 
 
 def _read_with_pdfium(reading: Reading) -> Iterator[str]:

@@ -42,7 +42,7 @@ def read(reading: Reading) -> Iterator[str]:
     body = main_part(package)
     if not body:
         raise Refused("damaged", "the Word package has no document part")
-    references = relationships(package, body)
+    references = relationships(package, body, (*_BEFORE_BODY, *_AFTER_BODY))
     yield from _side_parts(reading, references, _BEFORE_BODY)
     failure = None
     try:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
-from doctune.corpus.prepare import LabelledDocument
+from doctune.corpus.division import LabelledDocument
 from doctune.decode.classification import probabilities
 from doctune.files import written_whole
 from doctune.labels import Labels

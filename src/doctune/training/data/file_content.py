@@ -13,7 +13,8 @@ from lightning import LightningDataModule
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, Dataset
 
-from doctune.corpus.prepare import Corpus, LabelledDocument
+from doctune.corpus.division import LabelledDocument
+from doctune.corpus.prepare import Corpus
 from doctune.corpus.tokens import Tokens, tokenise
 from doctune.labels import Labels
 from doctune.training.data.batches import LengthAwareBatches, MicroBatch, in_length_order

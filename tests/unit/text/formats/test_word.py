@@ -35,12 +35,14 @@ def test_insertions_stay_and_deletions_and_moved_text_go(docx):
 def test_a_text_box_is_read_once_although_the_file_holds_it_twice(docx):
     box = f"<w:txbxContent>{p('boxed')}</w:txbxContent>"
     compatible = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
-    choice = f"<mc:AlternateContent {compatible}><mc:Choice>{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback></mc:AlternateContent>"
-    assert extract(docx(f"<w:p><w:r>{choice}</w:r></w:p>"), WHOLE).text == "boxed"
+    choices = f"<mc:Choice>{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback>"
+    body = f"<w:p><w:r><mc:AlternateContent {compatible}>{choices}</mc:AlternateContent></w:r></w:p>"
+    assert extract(docx(body), WHOLE).text == "boxed"
 
 
 def test_tab_stops_in_paragraph_properties_are_not_tabs(docx):
-    body = "<w:p><w:pPr><w:tabs><w:tab/></w:tabs></w:pPr><w:r><w:t>a</w:t><w:tab/><w:t>b</w:t><w:br/><w:t>c</w:t></w:r></w:p>"
+    run = "<w:r><w:t>a</w:t><w:tab/><w:t>b</w:t><w:br/><w:t>c</w:t></w:r>"
+    body = f"<w:p><w:pPr><w:tabs><w:tab/></w:tabs></w:pPr>{run}</w:p>"
     assert extract(docx(body), WHOLE).text == "a\tb\nc"
 
 

@@ -1,0 +1,200 @@
+"""Documents -> training, validation and test, by a hold-out, a fold, or a split that another run has saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from doctune.corpus.duplicates import conflicting_groups
+from doctune.corpus.splits import MIN_GROUPS, PARTS, folds, holdout, leaking_groups, small_classes
+from doctune.errors import DataError
+from doctune.files import written_whole
+
+MERGED_LABEL = "other"
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How documents are divided.
+
+    Attributes:
+        val, test: shares of the documents; with folds, `val` is taken from the documents outside the fold.
+        small_classes: what happens to classes too small for all parts: "fail", "drop" or "merge" (into "other").
+        num_folds, fold: where `fold` is given, that fold of so many is the test part.
+        file: a splits.parquet of another run, whose parts are used as they are.
+    """
+
+    val: float = 0.1
+    test: float = 0.1
+    seed: int = 42
+    small_classes: str = "fail"
+    num_folds: int = 5
+    fold: int | None = None
+    file: Path | None = None
+
+    def min_groups(self) -> int:
+        """How many different documents a class needs."""
+        return MIN_GROUPS if self.fold is None else max(MIN_GROUPS, self.num_folds)
+
+
+@dataclass(frozen=True)
+class LabelledDocument:
+    """One usable document; `id` is taken from its content, `content` is its key in the store.
+
+    `fold` is None where there are no folds, and for documents that may only train.
+    """
+
+    id: str
+    path: str
+    label: str
+    content: str
+    group: str
+    part: str
+    fold: int | None = None
+
+
+@dataclass(frozen=True)
+class Division:
+    """Documents with their parts; those left out with a status and a reason; groups under more than one label."""
+
+    documents: tuple[LabelledDocument, ...]
+    left_out: tuple[tuple[LabelledDocument, str, str], ...]
+    conflicts: Mapping[str, tuple[str, ...]]
+    merged: Mapping[str, int]
+
+
+def divide(documents: Sequence[LabelledDocument], settings: SplitSettings) -> Division:
+    """Give every document its part.
+
+    Raises:
+        DataError: classes too small, fewer than two classes, or a saved split that is unusable or leaks.
+    """
+    if settings.file is not None:
+        return _by_saved_split(documents, settings.file)
+    small = small_classes(_labels(documents), _groups(documents), settings.min_groups())
+    if small and settings.small_classes == "fail":
+        raise DataError(_too_small(small, settings.min_groups()))
+    kept, left_out = list(documents), []
+    if settings.small_classes == "merge":
+        kept = [replace(d, label=MERGED_LABEL) if d.label in small else d for d in documents]
+        _require_mergeable(kept, settings.min_groups())
+    elif small:
+        reason = f"its class has fewer than {settings.min_groups()} different documents"
+        left_out = [(d, "small_class", reason) for d in documents if d.label in small]
+        kept = [d for d in documents if d.label not in small]
+    _require_two_classes(kept)
+    conflicts = conflicting_groups(_groups(kept), _labels(kept))
+    merged = small if settings.small_classes == "merge" else {}
+    return Division(tuple(_with_parts(kept, settings, conflicts)), tuple(left_out), conflicts, merged)
+
+
+def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
+    """Write `splits.parquet`, from which another run can take the same parts."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = {name: [getattr(d, name) for d in documents] for name in ("id", "path", "label", "group", "part")}
+    table = pa.table({**columns, "fold": pa.array([d.fold for d in documents], pa.int32())})
+    with written_whole(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _with_parts(
+    documents: Sequence[LabelledDocument], settings: SplitSettings, conflicts: Mapping[str, tuple[str, ...]]
+) -> list[LabelledDocument]:
+    labels, groups = _labels(documents), _groups(documents)
+    if settings.fold is None:
+        shares = {"test": settings.test, "val": settings.val}
+        parts = holdout(labels, groups, shares=shares, seed=settings.seed, only_train=conflicts)
+        return [replace(d, part=part) for d, part in zip(documents, parts, strict=True)]
+    numbers = folds(labels, groups, num_folds=settings.num_folds, seed=settings.seed)
+    folded = [
+        replace(d, fold=None if d.group in conflicts else number) for d, number in zip(documents, numbers, strict=True)
+    ]
+    rest = [d for d in folded if d.fold != settings.fold]
+    shares = {"val": settings.val}
+    inner = holdout(_labels(rest), _groups(rest), shares=shares, seed=settings.seed, only_train=conflicts)
+    part_of = {d.id: part for d, part in zip(rest, inner, strict=True)}
+    return [replace(d, part=part_of.get(d.id, "test")) for d in folded]
+
+
+def _by_saved_split(documents: Sequence[LabelledDocument], file: Path) -> Division:
+    saved = _read_saved(file)
+    kept = [replace(d, part=saved[d.id]) for d in documents if d.id in saved]
+    left_out = [(d, "not_in_split", f"{file} does not have it") for d in documents if d.id not in saved]
+    _refuse_leaks(kept, file)
+    _require_two_classes(kept)
+    _require_all_parts(kept, file)
+    return Division(tuple(kept), tuple(left_out), conflicting_groups(_groups(kept), _labels(kept)), {})
+
+
+def _read_saved(file: Path) -> dict[str, str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(file, columns=["id", "part"]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(f"split.file={file} is not a splits.parquet that can be read: {first}") from error
+    unknown = sorted({str(row["part"]) for row in rows} - {*PARTS})
+    if unknown:
+        raise DataError(f"split.file={file} has parts that are none: {', '.join(unknown)}. Known: {', '.join(PARTS)}.")
+    return {row["id"]: row["part"] for row in rows}
+
+
+def _refuse_leaks(documents: Sequence[LabelledDocument], file: Path) -> None:
+    leaks = leaking_groups(_groups(documents), [d.part for d in documents])
+    if not leaks:
+        return
+    examples = [
+        " and ".join(f"{d.path} ({d.part})" for d in documents if d.group == group) for group in list(leaks)[:_EXAMPLES]
+    ]
+    raise DataError(
+        f"split.file={file} leaks: {len(leaks)} groups of copies stand in more than one part, such as "
+        f"{'; '.join(examples)}. Make a new split (leave split.file out), or remove the copies."
+    )
+
+
+def _require_all_parts(documents: Sequence[LabelledDocument], file: Path) -> None:
+    missing = [part for part in PARTS if not any(d.part == part for d in documents)]
+    if missing:
+        raise DataError(f"split.file={file} gives these documents no {' and no '.join(missing)} part.")
+    untrained = sorted({d.label for d in documents} - {d.label for d in documents if d.part == "train"})
+    if untrained:
+        raise DataError(f"split.file={file} leaves no training document of: {', '.join(untrained)}.")
+
+
+def _too_small(small: Mapping[str, int], needed: int) -> str:
+    counted = ", ".join(f"{label} ({count})" for label, count in small.items())
+    return (
+        f"Every class must reach all parts, so it needs {needed} documents that are not copies of each other. "
+        f"Too small: {counted}. Add documents, leave such classes out with split.small_classes=drop, "
+        f"or put them together as {MERGED_LABEL!r} with split.small_classes=merge."
+    )
+
+
+def _require_mergeable(documents: Sequence[LabelledDocument], needed: int) -> None:
+    small = small_classes(_labels(documents), _groups(documents), needed)
+    if small:
+        raise DataError(
+            f"Even together the small classes have only {small[MERGED_LABEL]} different documents of {needed}. "
+            "Leave them out with split.small_classes=drop."
+        )
+
+
+def _require_two_classes(documents: Sequence[LabelledDocument]) -> None:
+    names = sorted({document.label for document in documents})
+    if len(names) < 2:
+        found = f"only {names[0]!r} is" if names else "none is"
+        raise DataError(f"A classifier needs at least two classes with enough usable documents; {found} left.")
+
+
+def _labels(documents: Sequence[LabelledDocument]) -> list[str]:
+    return [document.label for document in documents]
+
+
+def _groups(documents: Sequence[LabelledDocument]) -> list[str]:
+    return [document.group for document in documents]
