@@ -21,6 +21,7 @@ $(MANIFEST): | setup
 
 demo: setup $(MANIFEST) ## find real files on this machine, train a small classifier on them, show what came of it
 	$(BIN)/python train.py experiment=demo
+	@echo "In this shell first: source $(BIN)/activate"
 
 train: setup ## make a run: make train ARGS='model=distilbert data=ifmos'
 	$(BIN)/python train.py $(ARGS)

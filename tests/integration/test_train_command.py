@@ -30,7 +30,7 @@ def test_a_run_from_the_command_line(tmp_path, tiny, manifest_of_files):
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", str(run.relative_to(tmp_path)))
     assert (run / ".hydra/overrides.yaml").read_text().splitlines()[-1] == "- seed=0"
     log = (run / "train.log").read_text()
-    for line in ("Documents: 48 train, 6 val, 6 test.", "VERDICT", f"Run folder: {run.relative_to(tmp_path)}"):
+    for line in ("Documents: 48 train, 6 val, 6 test; left out: none.", "VERDICT", f"Run folder: {run.relative_to(tmp_path)}"):
         assert line in log
     assert f"doctune predict {run.relative_to(tmp_path)} " in done.stdout
     assert "\r" not in log
@@ -89,7 +89,7 @@ def test_prepare_fills_the_store_and_its_split_can_be_used_again(tmp_path, tiny,
     assert done.returncode == 0, done.stderr
     assert "Reading 60 new files." in done.stdout
     (prepared,) = tmp_path.glob("outputs/*/*")
-    assert "Documents: 48 train, 6 val, 6 test." in (prepared / "prepare.log").read_text()
+    assert "Documents: 48 train, 6 val, 6 test; left out: none." in (prepared / "prepare.log").read_text()
     assert {path.name for path in (prepared / "data").iterdir()} == {
         "labels.json", "splits.parquet", "account.csv", "audit.json",
     }  # fmt: skip

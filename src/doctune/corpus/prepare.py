@@ -148,6 +148,9 @@ def _remark(document: LabelledDocument, given_label: str, reading: str) -> str:
     return "; ".join(part for part in (merged, reading) if part)
 
 
-def part_sizes(corpus: Corpus) -> dict[str, int]:
-    """How many documents each part has."""
-    return {part: len(corpus.part(part)) for part in PARTS}
+def describe_account(corpus: Corpus) -> str:
+    """One line of totals: "80 train, 10 val, 10 test; left out: 3 empty, 1 damaged"."""
+    parts = ", ".join(f"{len(corpus.part(part))} {part}" for part in PARTS)
+    reasons = Counter(row.status for row in corpus.account if row.part == LEFT_OUT)
+    left_out = ", ".join(f"{count} {status}" for status, count in reasons.most_common())
+    return f"{parts}; left out: {left_out or 'none'}"

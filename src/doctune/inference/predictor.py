@@ -87,8 +87,10 @@ def _tokenizer(folder: Path) -> Tokenizer:
 def _net(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  (a torch type would import torch)
     try:
         from transformers import AutoModelForSequenceClassification
+        from transformers.utils import logging as transformers_logging
     except ModuleNotFoundError as error:
         raise ArtifactError(f"Prediction needs {error.name}: pip install 'doctune[train]'.") from error
+    transformers_logging.disable_progress_bar()
     try:
         return AutoModelForSequenceClassification.from_pretrained(folder, dtype="float32", local_files_only=True).eval()
     except (OSError, ValueError) as error:

@@ -71,6 +71,8 @@ class ExtractConfig:
     """Worker processes; None: one per core. Results never depend on it."""
     pdf_backend: str = "pymupdf"
     """pymupdf (AGPL or commercial) or pypdfium2 (BSD / Apache)."""
+    scrub: bool = False
+    """Replace e-mail addresses, phone and card numbers, IBANs, IP addresses and keys before text is stored."""
 
 
 @dataclass

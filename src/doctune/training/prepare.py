@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from doctune.corpus.prepare import part_sizes
+from doctune.corpus.prepare import describe_account
 from doctune.corpus.store import prune
 from doctune.training import sources
 from doctune.training.config import Config
@@ -25,5 +25,5 @@ def prepare(config: Config, run: Path) -> None:
         log.info("Cache entries unused for %g days: %d removed.", data.prune_unused_days, len(gone))
     corpus = sources.corpus(data, config.split, sources.manifest(data))
     corpus.write(run / "data")
-    log.info("Documents: %s.", ", ".join(f"{count} {part}" for part, count in part_sizes(corpus).items()))
+    log.info("Documents: %s.", describe_account(corpus))
     log.info("Texts are in %s, the account and the split in %s.", corpus.store.folder, run / "data")

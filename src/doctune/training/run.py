@@ -18,7 +18,7 @@ from lightning import Trainer
 from transformers.utils import logging as transformers_logging
 
 from doctune.corpus.baselines import judge_baselines
-from doctune.corpus.prepare import Corpus, part_sizes
+from doctune.corpus.prepare import Corpus, describe_account
 from doctune.errors import DoctuneError
 from doctune.files import write_json
 from doctune.inference.artifact import Artifact
@@ -98,7 +98,7 @@ def _documents_and_encoder(config: Config, run: Path, status: StatusFile) -> tup
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
     corpus = sources.corpus(data, config.split, rows)
     corpus.write(run / "data")
-    log.info("Documents: %s.", ", ".join(f"{count} {part}" for part, count in part_sizes(corpus).items()))
+    log.info("Documents: %s.", describe_account(corpus))
     if source is None and isinstance(config.model, ScratchConfig):
         source = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
     assert source is not None, "a model is either pretrained or from scratch"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from doctune.corpus.division import SplitSettings
@@ -13,6 +14,7 @@ from doctune.corpus.store import TextStore
 from doctune.documents import Document
 from doctune.errors import ConfigError
 from doctune.text.extract import ExtractSettings
+from doctune.text.progress import Pace
 from doctune.text.sandbox import Limits, extract_files
 from doctune.training import config as schema
 
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 # 4,000 characters fill 510 tokens in 99 to 100 of 100 long files of every kind, so 8 per token are enough to read.
 _CHARS_PER_TOKEN = 8
 _MIN_CHARS = 1024
+_SECONDS_BETWEEN_LINES = 15.0
 
 
 def file_content(data: schema.DataConfig) -> schema.FileContentConfig:
@@ -40,7 +43,9 @@ def manifest(data: schema.FileContentConfig) -> Manifest:
 def extract_settings(data: schema.FileContentConfig) -> ExtractSettings:
     """Extraction stops where no window of `max_length` tokens can reach."""
     return ExtractSettings(
-        max_chars=max(_MIN_CHARS, _CHARS_PER_TOKEN * data.max_length), pdf_backend=data.extract.pdf_backend
+        max_chars=max(_MIN_CHARS, _CHARS_PER_TOKEN * data.max_length),
+        pdf_backend=data.extract.pdf_backend,
+        scrub=data.extract.scrub,
     )
 
 
@@ -51,7 +56,7 @@ def corpus(data: schema.FileContentConfig, split: schema.SplitConfig, rows: Mani
 
     def extract(paths: Sequence[Path]) -> Iterator[Document]:
         log.info("Reading %d new files.", len(paths))
-        return extract_files(paths, settings, limits, data.extract.workers)
+        return _with_progress(extract_files(paths, settings, limits, data.extract.workers), len(paths))
 
     return prepare(
         rows,
@@ -61,6 +66,18 @@ def corpus(data: schema.FileContentConfig, split: schema.SplitConfig, rows: Mani
         max_unusable=data.max_unusable,
         split=split_settings(split),
     )
+
+
+def _with_progress(documents: Iterable[Document], total: int) -> Iterator[Document]:
+    """The documents as they come, with a line in the log now and then."""
+    pace = Pace(total)
+    said = time.monotonic()
+    for document in documents:
+        yield document
+        pace.advance()
+        if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            log.info("Reading: %s.", pace.line())
 
 
 def split_settings(split: schema.SplitConfig) -> SplitSettings:

@@ -7,7 +7,7 @@ import pytest
 
 from doctune.corpus.division import SplitSettings
 from doctune.corpus.manifest import read_manifest
-from doctune.corpus.prepare import part_sizes, prepare
+from doctune.corpus.prepare import describe_account, prepare
 from doctune.corpus.store import TextStore
 from doctune.errors import DataError
 from doctune.text.extract import ExtractSettings, extract
@@ -64,7 +64,9 @@ def test_every_row_is_in_the_account_exactly_once(folder):
         "rejected": 1,
     }
     assert {row.path: row.reason for row in corpus.account}[str(folder / "unsure.txt")] == "confidence 0.2 is below 0.5"
-    assert part_sizes(corpus) == {"train": 18, "val": 6, "test": 6}
+    assert describe_account(corpus) == (
+        "18 train, 6 val, 6 test; left out: 1 empty, 1 unreadable, 1 rejected, 1 low_confidence"
+    )
 
 
 def test_copies_share_a_part_and_ids_differ(folder):

@@ -15,7 +15,8 @@ def read(reading: Reading) -> Iterator[str]:
     """The whole text at once: the library has no way to stop early."""
     from striprtf.striprtf import rtf_to_text
 
-    content = reading.content().decode("latin-1")
+    # LibreOffice marks character styles as ignorable in the middle of a group; the library would ignore their text.
+    content = reading.content().decode("latin-1").replace(r"\*\cs", r"\cs")
     yield rtf_to_text(_PICTURE_DATA.sub(" ", content), encoding=_codepage(content), errors="replace")
 
 

@@ -57,6 +57,12 @@ def test_rtf_loses_its_control_words():
     assert (document.format, document.text) == ("rtf", "Café bold\nnext")
 
 
+def test_rtf_text_in_a_character_style_of_libreoffice_is_kept():
+    assert (
+        extract(rb"{\rtf1\ansi \pard{\loch\f2\*\cs7\cf0 The quick brown fox}\par}", WHOLE).text == "The quick brown fox"
+    )
+
+
 def test_open_document_text_keeps_tables_tabs_and_headers(package):
     names = (
         'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
