@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class SplitSettings:
 class LabelledDocument:
     """One usable document; `id` is taken from its content, `content` is its key in the store.
 
+    Documents with one `text` differ in nothing but whitespace; those with one `group` are copies or near-copies.
     `fold` is None where there are no folds, and for documents that may only train.
     """
 
@@ -50,6 +51,7 @@ class LabelledDocument:
     path: str
     label: str
     content: str
+    text: str
     group: str
     part: str
     fold: int | None = None
@@ -57,7 +59,11 @@ class LabelledDocument:
 
 @dataclass(frozen=True)
 class Division:
-    """Documents with their parts; those left out with a status and a reason; groups under more than one label."""
+    """Documents with their parts; those left out with a status and a reason.
+
+    `conflicts` are texts under more than one label: they train, and judge nothing. `merged` counts the different
+    documents of each class that became part of "other".
+    """
 
     documents: tuple[LabelledDocument, ...]
     left_out: tuple[tuple[LabelledDocument, str, str], ...]
@@ -85,9 +91,10 @@ def divide(documents: Sequence[LabelledDocument], settings: SplitSettings) -> Di
         left_out = [(d, "small_class", reason) for d in documents if d.label in small]
         kept = [d for d in documents if d.label not in small]
     _require_two_classes(kept)
-    conflicts = conflicting_groups(_groups(kept), _labels(kept))
+    conflicts = conflicting_groups([d.text for d in kept], _labels(kept))
     merged = small if settings.small_classes == "merge" else {}
-    return Division(tuple(_with_parts(kept, settings, conflicts)), tuple(left_out), conflicts, merged)
+    only_train = {d.group for d in kept if d.text in conflicts}
+    return Division(tuple(_with_parts(kept, settings, only_train)), tuple(left_out), conflicts, merged)
 
 
 def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
@@ -102,20 +109,20 @@ def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
 
 
 def _with_parts(
-    documents: Sequence[LabelledDocument], settings: SplitSettings, conflicts: Mapping[str, tuple[str, ...]]
+    documents: Sequence[LabelledDocument], settings: SplitSettings, only_train: Collection[str]
 ) -> list[LabelledDocument]:
     labels, groups = _labels(documents), _groups(documents)
     if settings.fold is None:
         shares = {"test": settings.test, "val": settings.val}
-        parts = holdout(labels, groups, shares=shares, seed=settings.seed, only_train=conflicts)
+        parts = holdout(labels, groups, shares=shares, seed=settings.seed, only_train=only_train)
         return [replace(d, part=part) for d, part in zip(documents, parts, strict=True)]
     numbers = folds(labels, groups, num_folds=settings.num_folds, seed=settings.seed)
     folded = [
-        replace(d, fold=None if d.group in conflicts else number) for d, number in zip(documents, numbers, strict=True)
+        replace(d, fold=None if d.group in only_train else number) for d, number in zip(documents, numbers, strict=True)
     ]
     rest = [d for d in folded if d.fold != settings.fold]
     shares = {"val": settings.val}
-    inner = holdout(_labels(rest), _groups(rest), shares=shares, seed=settings.seed, only_train=conflicts)
+    inner = holdout(_labels(rest), _groups(rest), shares=shares, seed=settings.seed, only_train=only_train)
     part_of = {d.id: part for d, part in zip(rest, inner, strict=True)}
     return [replace(d, part=part_of.get(d.id, "test")) for d in folded]
 
@@ -127,7 +134,7 @@ def _by_saved_split(documents: Sequence[LabelledDocument], file: Path) -> Divisi
     _refuse_leaks(kept, file)
     _require_two_classes(kept)
     _require_all_parts(kept, file)
-    return Division(tuple(kept), tuple(left_out), conflicting_groups(_groups(kept), _labels(kept)), {})
+    return Division(tuple(kept), tuple(left_out), conflicting_groups([d.text for d in kept], _labels(kept)), {})
 
 
 def _read_saved(file: Path) -> dict[str, str]:

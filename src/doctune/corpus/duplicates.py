@@ -120,10 +120,14 @@ def duplicate_groups(
     places = [first_of[name] for name in names]
     links = _links(_ShingleSets(texts, places, shingle_tokens), threshold, num_perm)
     group_of = {names[member]: names[root] for member, root in enumerate(_roots(len(names), links))}
-    pairs = sorted((*sorted((places[link.first], places[link.second])), link.similarity) for link in links)
-    return DuplicateGroups(
-        tuple(exact), tuple(group_of[name] for name in exact), tuple(NearPair(*pair) for pair in pairs)
-    )
+    pairs = [_placed(link, places) for link in links]
+    pairs.sort(key=lambda pair: (pair.first, pair.second))
+    return DuplicateGroups(tuple(exact), tuple(group_of[name] for name in exact), tuple(pairs))
+
+
+def _placed(link: NearPair, places: Sequence[int]) -> NearPair:
+    first, second = sorted((places[link.first], places[link.second]))
+    return NearPair(first, second, link.similarity)
 
 
 def similarity(first: str, second: str, *, shingle_tokens: int = 5) -> float:

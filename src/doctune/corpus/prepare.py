@@ -11,7 +11,7 @@ from pathlib import Path
 
 from doctune.corpus.account import LEFT_OUT, AccountRow, audit, write_account
 from doctune.corpus.division import Division, LabelledDocument, SplitSettings, divide, write_splits
-from doctune.corpus.duplicates import text_groups
+from doctune.corpus.grouping import groups_of
 from doctune.corpus.manifest import Manifest, Row
 from doctune.corpus.splits import PARTS
 from doctune.corpus.store import Entry, Extract, Texts, TextStore
@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Corpus:
-    """Everything that training needs to know of the documents; the texts stay on disk."""
+    """Everything that training needs to know of the documents; the texts stay on disk.
+
+    `conflicts` are the texts that stand under more than one label, with those labels.
+    """
 
     documents: tuple[LabelledDocument, ...]
     account: tuple[AccountRow, ...]
@@ -63,6 +66,7 @@ def prepare(
     *,
     min_confidence: float,
     max_unusable: float,
+    duplicate_threshold: float,
     split: SplitSettings,
 ) -> Corpus:
     """Extract, group and split the documents of a manifest.
@@ -75,7 +79,7 @@ def prepare(
     entries = store.fill([row.path for row in confident], extract, on_wait=_say_waiting)
     _refuse_too_many_unusable(confident, entries, max_unusable)
     usable = [(row, entry) for row, entry in zip(confident, entries, strict=True) if entry.status == "ok"]
-    division = divide(_identify(usable, store), split)
+    division = divide(_identify(usable, store, duplicate_threshold), split)
     account = _account(manifest, min_confidence, confident, entries, division)
     return Corpus(division.documents, tuple(account), dict(division.conflicts), store)
 
@@ -106,16 +110,18 @@ def _refuse_too_many_unusable(rows: Sequence[Row], entries: Sequence[Entry], max
     )
 
 
-def _identify(usable: Sequence[tuple[Row, Entry]], store: TextStore) -> list[LabelledDocument]:
+def _identify(usable: Sequence[tuple[Row, Entry]], store: TextStore, threshold: float) -> list[LabelledDocument]:
     """Documents in path order; the same content at a second place gets an id of its own."""
     ordered = sorted(usable, key=lambda pair: str(pair[0].path))
     contents = [str(entry.content) for _, entry in ordered]
+    groups = groups_of(store, contents, threshold)
     seen: Counter[str] = Counter()
     documents = []
-    for (row, _), content, group in zip(ordered, contents, text_groups(store.texts(contents)), strict=True):
+    for (row, _), content, text, group in zip(ordered, contents, groups.exact, groups.near, strict=True):
         seen[content] += 1
         suffix = f"-{seen[content]}" if seen[content] > 1 else ""
-        documents.append(LabelledDocument(content[:16] + suffix, str(row.path), row.label, content, group, LEFT_OUT))
+        name = content[:16] + suffix
+        documents.append(LabelledDocument(name, str(row.path), row.label, content, text, group, LEFT_OUT))
     return documents
 
 

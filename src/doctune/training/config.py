@@ -110,6 +110,8 @@ class FileContentConfig(DataConfig):
     """Rows below it are left out and counted; 0 to 1."""
     max_unusable: float = 0.2
     """The largest share of rows that may be unusable (damaged, vanished, …) before the run refuses to start."""
+    duplicate_threshold: float = 0.8
+    """Texts whose word shingles are at least so similar (Jaccard) are never on two sides of a split; 1: copies only."""
     extract: ExtractConfig = field(default_factory=ExtractConfig)
 
 
@@ -436,6 +438,8 @@ def _combination_problems(config: Config) -> Iterator[str]:
 
 
 def _file_content_problems(data: FileContentConfig) -> Iterator[str]:
+    if not 0.5 <= data.duplicate_threshold <= 1:
+        yield f"data.duplicate_threshold={data.duplicate_threshold} must be between 0.5 and 1."
     for key, share in {"min_confidence": data.min_confidence, "max_unusable": data.max_unusable}.items():
         if not 0 <= share <= 1:
             yield f"data.{key}={share} must be between 0 and 1."

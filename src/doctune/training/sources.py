@@ -64,6 +64,7 @@ def corpus(data: schema.FileContentConfig, split: schema.SplitConfig, rows: Mani
         extract,
         min_confidence=data.min_confidence,
         max_unusable=data.max_unusable,
+        duplicate_threshold=data.duplicate_threshold,
         split=split_settings(split),
     )
 

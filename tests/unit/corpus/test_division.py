@@ -9,7 +9,7 @@ from doctune.errors import DataError
 
 def make(label: str, count: int, start: int = 0) -> list[LabelledDocument]:
     names = [f"{label}{number}" for number in range(start, start + count)]
-    return [LabelledDocument(name, f"/{name}.txt", label, name, f"g{name}", "left_out") for name in names]
+    return [LabelledDocument(name, f"/{name}.txt", label, name, f"t{name}", f"g{name}", "left_out") for name in names]
 
 
 DOCUMENTS = [*make("a", 20), *make("b", 10)]
@@ -33,10 +33,16 @@ def test_every_document_is_tested_in_exactly_one_fold():
 
 
 def test_a_document_under_two_labels_is_tested_in_no_fold():
-    twin = replace(make("b", 1, start=50)[0], group="ga0")
+    twin = replace(make("b", 1, start=50)[0], text="ta0", group="ga0")
     for fold in range(5):
         found = parts(divide([*DOCUMENTS, twin], SplitSettings(fold=fold)))
         assert (found["a0"], found["b50"]) == ("train", "train")
+
+
+def test_near_copies_under_two_labels_may_judge_together():
+    pair = [replace(d, group="near") for d in (*make("a", 1, start=50), *make("b", 1, start=50))]
+    judged = [parts(divide([*DOCUMENTS, *pair], SplitSettings(fold=fold))) for fold in range(5)]
+    assert sorted((found["a50"], found["b50"]) for found in judged).count(("test", "test")) == 1
 
 
 def test_folds_need_a_document_each():

@@ -40,6 +40,7 @@ def corpus_of(folder: Path, *, small_classes="fail", min_confidence=0.5, max_unu
         read_all,
         min_confidence=min_confidence,
         max_unusable=max_unusable,
+        duplicate_threshold=1.0,
         split=SplitSettings(0.2, 0.2, seed=1, small_classes=small_classes),
     )
 
