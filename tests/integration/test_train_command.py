@@ -30,7 +30,11 @@ def test_a_run_from_the_command_line(tmp_path, tiny, manifest_of_files):
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", str(run.relative_to(tmp_path)))
     assert (run / ".hydra/overrides.yaml").read_text().splitlines()[-1] == "- seed=0"
     log = (run / "train.log").read_text()
-    for line in ("Documents: 48 train, 6 val, 6 test; left out: none.", "VERDICT", f"Run folder: {run.relative_to(tmp_path)}"):
+    for line in (
+        "Documents: 48 train, 6 val, 6 test; left out: none.",
+        "VERDICT",
+        f"Run folder: {run.relative_to(tmp_path)}",
+    ):
         assert line in log
     assert f"doctune predict {run.relative_to(tmp_path)} " in done.stdout
     assert "\r" not in log
@@ -100,6 +104,15 @@ def test_prepare_fills_the_store_and_its_split_can_be_used_again(tmp_path, tiny,
     run = max(tmp_path.glob("outputs/*/*"))
     first, second = (pq.read_table(folder / "data/splits.parquet").to_pylist() for folder in (prepared, run))
     assert first == second
+
+
+def test_help_lists_every_choice_with_its_sentence(tmp_path):
+    done = train_py(tmp_path, "--help")
+    assert done.returncode == 0
+    assert "   * distilbert_mini  A small DistilBERT from random weights, no download" in done.stdout
+    listed = set(re.findall(r"^   [* ] (\w+) ", done.stdout, re.MULTILINE))
+    assert listed == {path.stem for path in (ROOT / "conf").glob("*/*.yaml")}
+    assert "schema" not in done.stdout
 
 
 def test_show_the_configuration(tmp_path):

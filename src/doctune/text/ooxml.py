@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from collections.abc import Container
 from dataclasses import dataclass
@@ -28,14 +29,13 @@ def relationships(package: Package, part: str, kinds: Container[str]) -> list[Re
     short.
     """
     folder, _, name = part.rpartition("/")
-    path = posixpath.join(folder, "_rels", f"{name}.rels")
+    path = f"{folder}/_rels/{name}.rels" if folder else f"_rels/{name}.rels"
     found: list[Relationship] = []
 
     def visit(element: str, attributes: Attributes) -> None:
         kind = attributes.get("Type", "").rpartition("/")[2]
         if element == "Relationship" and kind in kinds and attributes.get("TargetMode") != "External":
-            target = posixpath.normpath(posixpath.join("/", folder, unquote(attributes.get("Target", ""))))
-            found.append(Relationship(attributes.get("Id", ""), kind, target.lstrip("/")))
+            found.append(Relationship(attributes.get("Id", ""), kind, _resolve(folder, attributes.get("Target", ""))))
 
     if package.has(path):
         try:
@@ -44,6 +44,12 @@ def relationships(package: Package, part: str, kinds: Container[str]) -> list[Re
             if refusal.status != "damaged":
                 raise
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _resolve(folder: str, target: str) -> str:
+    """The name of the part that a target means; the usual names come again in every package."""
+    return posixpath.normpath(posixpath.join("/", folder, unquote(target))).lstrip("/")
 
 
 def main_part(package: Package) -> str:

@@ -16,6 +16,8 @@ from doctune.text.refusal import Refused
 from doctune.text.settings import ExtractSettings
 
 HEAD_BYTES = 8192
+# A file of at most this size is read at once, which costs less than the seeks of a reader that wants parts of it.
+IN_MEMORY_BYTES = 256 * 1024
 
 
 class Reading:
@@ -86,20 +88,29 @@ def open_reading(source: Path | bytes, name: str, settings: ExtractSettings) -> 
         Refused: the path cannot be opened or is not a regular file.
     """
     if isinstance(source, bytes):
-        yield Reading(io.BytesIO(source), len(source), Path(name).suffix.lower(), None, settings)
+        yield Reading(io.BytesIO(source), len(source), _suffix(name), None, settings)
         return
-    with _open_regular(source) as file:
-        yield Reading(file, os.fstat(file.fileno()).st_size, source.suffix.lower(), source, settings)
+    file, size = _open_regular(source)
+    with file:
+        yield Reading(file, size, _suffix(source), source, settings)
 
 
-def _open_regular(path: Path) -> BinaryIO:
-    """Open a file, and nothing that could block or never end (pipes, devices, folders)."""
+def _suffix(path: Path | str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
+def _open_regular(path: Path) -> tuple[BinaryIO, int]:
+    """Open a file, and nothing that could block or never end (pipes, devices, folders); its size comes with it."""
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a device, pipe or socket"
+        facts = os.stat(path)
+        if not stat.S_ISREG(facts.st_mode):
+            kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a device, pipe or socket"
             raise Refused("unreadable", f"{kind}, not a regular file")
-        return path.open("rb")
+        if facts.st_size > IN_MEMORY_BYTES:
+            return open(path, "rb"), facts.st_size  # noqa: SIM115  (closed by the caller)
+        with open(path, "rb", buffering=0) as file:
+            content = file.read(IN_MEMORY_BYTES)
+        return io.BytesIO(content), len(content)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else describe(error)
         raise Refused("unreadable", reason) from error

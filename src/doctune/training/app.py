@@ -78,6 +78,12 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
     user_wants_full_error = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hands exceptions to us instead of printing them and exiting with 1
     overrides = sys.argv[1:] if arguments is None else arguments
+    if {"--help", "-h"} & {*overrides}:
+        from doctune.training.help import help_text
+
+        shown_as = "python train.py" if arguments is None else f"doctune {command}"
+        print(help_text(command, shown_as, conf_dir()), end="")
+        return 0
     sys.argv = [sys.argv[0], f"hydra.job.name={command}", *overrides]  # names the log: train.log, prepare.log
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOBS[command])
     try:
