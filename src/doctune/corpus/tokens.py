@@ -24,8 +24,13 @@ class Tokens(Sequence[NDArray[np.int32]]):
     """Windows of token ids as one flat memory map: window i is `ids[offsets[i]:offsets[i + 1]]`."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._ids = np.load(folder / "ids.npy", mmap_mode="r")
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+
+    def __reduce__(self) -> tuple[type[Tokens], tuple[Path]]:
+        """A worker process maps the files again; pickling the map would copy all of it."""
+        return Tokens, (self._folder,)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from pathlib import Path
 
 from doctune.documents import Document
+from doctune.errors import ConfigError
 from doctune.text import formats
 from doctune.text.prepare import CONTEXT_CHARS, prepare_text
 from doctune.text.reading import Reading, describe, open_reading
@@ -31,6 +33,9 @@ def extract(source: Path | str | bytes, settings: ExtractSettings | None = None,
 
     Returns:
         The document; bad content gives a status and a reason, never an exception.
+
+    Raises:
+        ConfigError: the library that reads this format cannot be imported; the message names the package to install.
     """
     settings = settings or ExtractSettings()
     path = Path(source) if isinstance(source, str) else source
@@ -40,7 +45,9 @@ def extract(source: Path | str | bytes, settings: ExtractSettings | None = None,
         with open_reading(path, name, settings) as reading:
             form = _format_of(reading)
             return _read(reading, form, shown)
-    except (Exception, RecursionError) as error:
+    except Exception as error:
+        if isinstance(error, ImportError) and not _is_want_of_memory(error):
+            raise ConfigError(_missing_package(error)) from error
         refusal = _refusal(error)
         return Document(shown, refusal.status, refusal.reason, form, "")
 
@@ -71,7 +78,10 @@ def _read_otherwise(reading: Reading, form: str, refusal: Refused) -> tuple[str,
     """What the format's second reader makes of a file that gave the first one nothing."""
     if form != "pdf":
         reading.package.refuse_bomb()
-    text, _ = _collect(reading, formats.FALLBACKS[form])
+    try:
+        text, _ = _collect(reading, formats.FALLBACKS[form])
+    except ImportError:  # a second reader may be done without: whoever cannot accept its licence uninstalls it
+        text = ""
     if not text:
         return "", refusal
     reading.remark(f"read another way, since at first: {refusal.reason}")
@@ -79,7 +89,11 @@ def _read_otherwise(reading: Reading, form: str, refusal: Refused) -> tuple[str,
 
 
 def _collect(reading: Reading, reader: str) -> tuple[str, Refused | None]:
-    """The prepared text of a file, cut to `max_chars`, and what ended the reading early if anything did."""
+    """The prepared text of a file, cut to `max_chars`, and what ended the reading early if anything did.
+
+    Raises:
+        ImportError: the reader's library is not there.
+    """
     raw = RawText(reading.settings)
     try:
         with closing(formats.load(reader)(reading)) as pieces:
@@ -87,7 +101,9 @@ def _collect(reading: Reading, reader: str) -> tuple[str, Refused | None]:
                 raw.add(piece)
                 if raw.is_enough():
                     break
-    except (Exception, RecursionError) as error:
+    except ImportError:
+        raise
+    except Exception as error:
         return raw.prepared(), _refusal(error)
     return raw.prepared(), None
 
@@ -96,16 +112,28 @@ def _refusal(error: Exception) -> Refused:
     """What an exception of a parser says about the file that caused it."""
     if isinstance(error, Refused):
         return error
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or _is_want_of_memory(error):
         return Refused("out_of_memory", "reading it needs more memory than it may have")
     if isinstance(error, RecursionError):
         return Refused("damaged", "nested too deeply")
     if isinstance(error, OSError):
         return Refused("unreadable", describe(error))
-    if isinstance(error, ModuleNotFoundError):
-        return Refused("unsupported", f"this format needs the library {error.name}, which is not installed")
-    # Parsers raise every kind of exception on damaged input; which one is in the reason.
+    # Parsers raise every kind of exception on damaged input.
     return Refused("damaged", describe(error))
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    """Whether a library could not be loaded only because the process holds too much already."""
+    return isinstance(error, ImportError) and re.search("failed to map|allocate memory", str(error)) is not None
+
+
+def _missing_package(error: ImportError) -> str:
+    """What to install, in one sentence."""
+    module = (error.name or "").partition(".")[0]
+    if not module:
+        return f"The library of a file format cannot be imported: {error}."
+    package = formats.PACKAGES.get(module, module)
+    return f"The package {package}, which reads this file format, cannot be imported ({error}): pip install {package}."
 
 
 class RawText:

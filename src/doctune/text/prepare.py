@@ -12,11 +12,15 @@ import unicodedata
 from collections.abc import Callable
 
 CONTEXT_CHARS = 1024
-_CONTROL = dict.fromkeys({*range(32), *range(127, 160), 0xAD, 0x200B, 0xFEFF, 0xFFFE, 0xFFFF} - {9, 10})
-_LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# All of these begin with one set of characters: a search for a set is several times as fast as one for alternatives.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b\ufeff\ufffe\uffff]")
+_LINE_ENDS = re.compile(r"[\r\x0b\x0c\x85\u2028\u2029](?:(?<=\r)\n)?")
 _WIDE_BLANKS = "\u00a0\u2000-\u200a\u202f\u205f\u3000"
 # A single blank is what it should be already: matching only the others is ten times as fast.
-_BLANKS = re.compile(rf"(?<=[^\n\t {_WIDE_BLANKS}])[\t {_WIDE_BLANKS}]{{2,}}|[{_WIDE_BLANKS}]")
+_BLANK = rf"[\t {_WIDE_BLANKS}]"
+_BLANKS = re.compile(rf"{_BLANK}(?:(?<=[^\n\t {_WIDE_BLANKS}]{_BLANK}){_BLANK}+|(?<=[{_WIDE_BLANKS}]))")
+_BLANKS_AT_END = re.compile(r"[ \t]+\n")
+_EMPTY_LINES = re.compile(r"\n{3,}")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
@@ -35,10 +39,10 @@ def _normalise(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFC", _SURROGATES.sub("\ufffd", text))
     text = _LINE_ENDS.sub("\n", text)
-    text = text.translate(_CONTROL)
+    text = _CONTROL.sub("", text)
     text = _BLANKS.sub(lambda run: "\t" if "\t" in run[0] else " ", text)
-    text = re.sub(r"[ \t]+\n", "\n", text)
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n \t")
+    text = _BLANKS_AT_END.sub("\n", text)
+    return _EMPTY_LINES.sub("\n\n", text).strip("\n \t")
 
 
 def scrub_personal_data(text: str) -> str:

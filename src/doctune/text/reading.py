@@ -16,6 +16,8 @@ from doctune.text.refusal import Refused
 from doctune.text.settings import ExtractSettings
 
 HEAD_BYTES = 8192
+# Their messages mean nothing without their names.
+_SLIPS = (LookupError, AttributeError, TypeError, AssertionError, ArithmeticError)
 # A file of at most this size is read at once, which costs less than the seeks of a reader that wants parts of it.
 IN_MEMORY_BYTES = 256 * 1024
 
@@ -117,6 +119,11 @@ def _open_regular(path: Path) -> tuple[BinaryIO, int]:
 
 
 def describe(error: BaseException) -> str:
-    """An exception as one short line that is the same in every process (no memory addresses)."""
+    """An exception as one short line that is the same in every process (no memory addresses).
+
+    What a library says of a file stands alone; a slip in the library's own code is said to be one, with its kind.
+    """
     text = re.sub(r" at 0x[0-9a-fA-F]+", "", " ".join(str(error).split()))
-    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
+    if text and not isinstance(error, _SLIPS):
+        return text[:200]
+    return f"its reader failed ({type(error).__name__}{': ' if text else ''}{text})"[:200]

@@ -84,7 +84,7 @@ def extract_files(
         workers: processes at most; all cores if None. Fewer are started for few files.
 
     Raises:
-        ConfigError: `workers` is below 1.
+        ConfigError: `workers` is below 1, or the library of a file's format cannot be imported.
         RuntimeError: the worker program itself does not start; the message has its last words.
     """
     num_workers = workers if workers is not None else available_cores()
@@ -271,7 +271,13 @@ class _Pool:
 
 
 def _document(path: str, answer: dict[str, Any]) -> Document:
-    """The document that a worker describes; the path is the caller's own."""
+    """The document that a worker describes; the path is the caller's own.
+
+    Raises:
+        ConfigError: a library that reading needs cannot be imported, which no other file would mend.
+    """
+    if "mistake" in answer:
+        raise ConfigError(answer["mistake"])
     if answer["status"] not in STATUSES:
         raise RuntimeError(f"the worker answered with the status {answer['status']!r}")
     return Document(path, answer["status"], answer["reason"], answer["format"], answer["text"])

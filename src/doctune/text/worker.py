@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
+from doctune.errors import ConfigError
 from doctune.text.extract import ExtractSettings, extract
 
 FRAME = struct.Struct("<I")
@@ -69,8 +70,16 @@ def main() -> None:
         # A C-level timer: unlike a signal handler it also ends a library that never returns to Python.
         faulthandler.dump_traceback_later(OWN_DEADLINE_FACTOR * start["timeout_s"] + 5, exit=True)
         before_file(path)
-        write_frame(answers, asdict(extract(Path(path), settings)))
+        write_frame(answers, _answer(path, settings))
         faulthandler.cancel_dump_traceback_later()
+
+
+def _answer(path: str, settings: ExtractSettings) -> dict[str, str]:
+    """A document as plain data; `mistake` alone if no file of its kind can be read here."""
+    try:
+        return asdict(extract(Path(path), settings))
+    except ConfigError as error:
+        return {"mistake": str(error)}
 
 
 def _claim_stdout() -> IO[bytes]:

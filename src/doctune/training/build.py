@@ -208,7 +208,7 @@ def trainer(config: schema.Config, run: Path, precision: str, callbacks: Sequenc
     return L.Trainer(
         default_root_dir=run,
         accelerator=wanted.accelerator,
-        devices=wanted.devices,
+        devices=1,
         precision=precision,  # type: ignore[arg-type]  # checked against PRECISIONS
         max_epochs=wanted.max_epochs,
         accumulate_grad_batches=wanted.accumulation(),

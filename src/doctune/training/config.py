@@ -183,7 +183,6 @@ class TrainerConfig:
 
     max_epochs: int = 3
     accelerator: str = "auto"
-    devices: int = 1
     precision: str = "auto"
     """auto: 16-mixed on CUDA, bf16-mixed on a CPU with bf16 instructions, else 32."""
     effective_batch_size: int = 16
@@ -364,7 +363,6 @@ def _range_problems(config: Config) -> Iterator[str]:
         "optim.lr": config.optim.lr,
         "optim.head_lr_multiplier": config.optim.head_lr_multiplier,
         "trainer.max_epochs": config.trainer.max_epochs,
-        "trainer.devices": config.trainer.devices,
         "trainer.effective_batch_size": config.trainer.effective_batch_size,
         "callbacks.early_stopping.patience": config.callbacks.early_stopping.patience,
         "split.val": config.split.val,

@@ -1,3 +1,5 @@
+import pickle
+
 from doctune.corpus.tokens import tokenise
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.text.windows import head_windows
@@ -30,6 +32,14 @@ def test_the_same_corpus_is_tokenised_once(tmp_path):
     tokenizer.no_truncation()  # state that somebody left behind is no part of the key
     tokenise(tmp_path, tokenizer, 5, ["a", "b", "c"], Counted(TEXTS))
     assert Counted.reads == 0
+
+
+def test_a_worker_process_gets_the_files_not_a_copy(tmp_path):
+    tokenizer = learn_wordpiece(TEXTS * 3, 100)
+    tokens = tokenise(tmp_path, tokenizer, 5, ["a", "b", "c"], TEXTS * 1)
+    packed = pickle.dumps(tokens)
+    assert len(packed) < 400
+    assert [window.tolist() for window in pickle.loads(packed)] == [window.tolist() for window in tokens]
 
 
 def test_another_window_tokenizer_or_corpus_is_another_entry(tmp_path):

@@ -120,20 +120,40 @@ def test_an_exception_of_a_reader_is_a_reason_without_addresses(monkeypatch):
 
     monkeypatch.setattr(plain, "read", explode)
     monkeypatch.setattr("doctune.text.formats.load", lambda place: explode)
-    assert extract(b"text").reason == "KeyError: 'bad <object object>'"
+    assert extract(b"text").reason == "its reader failed (KeyError: 'bad <object object>')"
 
 
-def test_a_missing_library_is_said_by_name(monkeypatch):
-    def needs_more(_):
-        raise ModuleNotFoundError("No module named 'x'", name="x")
+def test_a_missing_library_is_a_mistake_of_the_installation_and_names_the_package(monkeypatch):
+    monkeypatch.setattr("doctune.text.formats.load", lambda place: _needs("pptx.shapes"))
+    with pytest.raises(ConfigError) as caught:
+        extract(b"text")
+    assert str(caught.value) == (
+        "The package python-pptx, which reads this file format, cannot be imported (No module named 'pptx.shapes'): "
+        "pip install python-pptx."
+    )
+
+
+def test_a_second_reader_may_be_missing(docx, monkeypatch):
+    monkeypatch.setitem(sys.modules, "docx", None)
+    document = extract(docx("</broken>"))
+    assert (document.status, document.reason) == ("damaged", "XML is broken: mismatched tag: line 1, column 93")
+
+
+def test_a_library_that_finds_no_room_is_a_want_of_memory(monkeypatch):
+    def finds_no_room(_):
+        raise ImportError("libx.so: failed to map segment from shared object")
         yield ""
 
-    monkeypatch.setattr("doctune.text.formats.load", lambda place: needs_more)
-    document = extract(b"text")
-    assert (document.status, document.reason) == (
-        "unsupported",
-        "this format needs the library x, which is not installed",
-    )
+    monkeypatch.setattr("doctune.text.formats.load", lambda place: finds_no_room)
+    assert extract(b"text").status == "out_of_memory"
+
+
+def _needs(module):
+    def read(_):
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+        yield ""
+
+    return read
 
 
 @pytest.mark.parametrize(

@@ -246,3 +246,20 @@ def wait_until(is_true, timeout_s=20):
 
 def test_the_parent_of_these_tests_is_linux():
     assert resident_bytes(os.getpid()) > 2**20
+
+
+def test_a_missing_library_ends_the_run_and_is_no_fault_of_the_files(tmp_path, monkeypatch):
+    (tmp_path / "striprtf.py").write_text("raise ModuleNotFoundError(\"No module named 'striprtf'\", name='striprtf')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "hook_of_import_order.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\ndef before(path): pass"
+    )
+    monkeypatch.setenv(HOOK_VARIABLE, "hook_of_import_order")
+    for number in range(3):
+        (tmp_path / f"{number}.rtf").write_bytes(rb"{\rtf1 words}")
+    with pytest.raises(ConfigError) as caught:
+        list(extract_files(sorted(tmp_path.glob("*.rtf")), workers=1))
+    assert str(caught.value) == (
+        "The package striprtf, which reads this file format, cannot be imported (No module named 'striprtf'): "
+        "pip install striprtf."
+    )

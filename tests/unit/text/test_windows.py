@@ -28,3 +28,14 @@ def test_a_pair_is_joined_as_bert_does():
     encoding = tokenizer.encode("alpha", "beta")
     assert encoding.tokens == ["[CLS]", "alpha", "[SEP]", "beta", "[SEP]"]
     assert encoding.type_ids == [0, 0, 0, 1, 1]
+
+
+def test_the_same_texts_give_the_same_vocabulary():
+    texts = [f"some words{n % 7} with çontinuation 90°C letters{n % 5} and more_{n} of thëm" for n in range(60)]
+    first, *others = (learn_wordpiece(texts, 150).get_vocab() for _ in range(6))
+    assert all(other == first for other in others)
+
+
+def test_continuation_letters_are_no_special_tokens():
+    tokenizer = learn_wordpiece(["alpha beta"] * 3, 100)
+    assert tokenizer.encode("##a").tokens == ["[CLS]", "[UNK]", "[UNK]", "a", "[SEP]"]

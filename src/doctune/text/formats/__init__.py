@@ -45,6 +45,8 @@ FALLBACKS = {
     "pptx": "powerpoint_strict:read",
     "pdf": "pdf:read_otherwise",
 }
+# The packages whose name on the index is not that of their module.
+PACKAGES = {"docx": "python-docx", "pptx": "python-pptx", "python_calamine": "python-calamine"}
 
 
 @functools.cache

@@ -40,7 +40,12 @@ def _read_with_mupdf(reading: Reading) -> Iterator[str]:
             raise Refused("encrypted", "the PDF needs a password")
         if document.is_repaired:
             reading.remark("the PDF was damaged and had to be repaired")
-        yield from _pages(reading, len(document), lambda number: document[number].get_text("text"))
+        yield from _pages(reading, len(document), lambda number: _mupdf_page(pymupdf, document, number))
+
+
+def _mupdf_page(pymupdf: Any, document: Any, number: int) -> str:
+    """What `get_text("text")` gives, without the boxes that it works out and does not use for text."""
+    return str(document[number].get_textpage(flags=pymupdf.TEXTFLAGS_TEXT).extractText())
 
 
 def _import_mupdf() -> Any:

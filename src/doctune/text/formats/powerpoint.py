@@ -23,7 +23,7 @@ def read(reading: Reading) -> Iterator[str]:
     try:
         presentation = pptx.Presentation(reading.file)
     except Exception as error:  # python-pptx passes on whatever zipfile, lxml or itself came across
-        raise Refused("damaged", describe(error)) from error
+        raise Refused("damaged", "python-pptx cannot open the presentation") from error
     for number, slide in enumerate(presentation.slides, start=1):
         try:
             yield from _shapes_text(slide.shapes)

@@ -110,6 +110,16 @@ def test_slides_come_with_their_tables_and_notes(tmp_path):
     assert extract(tmp_path / "x.pptx", WHOLE).text == "Title\nleft\tright\nspoken"
 
 
+def test_a_presentation_that_the_library_refuses_is_read_from_its_slides_and_says_why(package):
+    drawing = 'xmlns:a="http://purl.oclc.org/ooxml/drawingml/main"'
+    slide = f"<x {drawing}><a:p><a:r><a:t>strict</a:t></a:r></a:p></x>"
+    document = extract(package({"ppt/presentation.xml": "<x/>", "ppt/slides/slide1.xml": slide}), WHOLE)
+    assert (document.text, document.reason) == (
+        "strict",
+        "read another way, since at first: python-pptx cannot open the presentation",
+    )
+
+
 def test_binaries_give_their_signature_and_printable_runs():
     content = (
         b"\x7fELF\x02\x01" + bytes(10) + b"/lib64/ld-linux.so" + bytes(9) + "unicode".encode("utf-16-le") + b"\xff\0abc"
