@@ -38,7 +38,10 @@ _NOT_READ = {
     "__properties_version1.0": "an Outlook message (.msg) is not read: save it as .eml",
     "visiodocument": "legacy Visio (.vsd) is not read: export it as PDF",
 }
-_HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+# Atomic and possessive: a file of many comments must not be tried in every way of joining them.
+_HTML = re.compile(
+    rb"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
+)
 _XML = re.compile(rb"\s*<\?xml\b")
 _WORD_XML = re.compile(rb"<(?:\w+:)?(?:wordDocument|package)\s[^>]*(?:word/2003/wordml|office/2006/xmlPackage)")
 _MAIL_HEADER = re.compile(
