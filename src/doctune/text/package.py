@@ -144,7 +144,14 @@ class _Entry:
     __slots__ = ("checksum", "file_size", "flag_bits", "method", "name", "num_packed", "start")
 
     def __init__(
-        self, name: bytes, start: int, num_packed: int, method: int, flag_bits: int, file_size: int, checksum: int | None
+        self,
+        name: bytes,
+        start: int,
+        num_packed: int,
+        method: int,
+        flag_bits: int,
+        file_size: int,
+        checksum: int | None,
     ) -> None:
         self.name, self.start, self.num_packed, self.method = name, start, num_packed, method
         self.flag_bits, self.file_size, self.checksum = flag_bits, file_size, checksum
@@ -231,8 +238,8 @@ class _Unpacking:
 
 
 def _entries_by_directory(file: BinaryIO) -> dict[str, _Entry]:
-    """The parts that an ordinary directory lists; none where anything about it is out of the ordinary (zip64, bytes
-    before the archive, damage).
+    """The parts that an ordinary directory lists; none where anything about it is out of the ordinary (zip64, rare
+    compression, bytes before the archive, damage).
     """
     size = file.seek(0, 2)
     tail_start = max(0, size - _MAX_COMMENT_BYTES - _DIRECTORY_END.size)
@@ -260,7 +267,7 @@ def _parse_directory(directory: bytes) -> dict[str, _Entry]:
         (mark, _, _, flags, method, _, _, checksum, packed, size, num_name, num_extra, num_comment, _, _, _, start) = (
             _DIRECTORY_ENTRY.unpack_from(directory, place)
         )
-        if mark != b"PK\x01\x02" or _IN_ZIP64 in (packed, size, start):
+        if mark != b"PK\x01\x02" or _IN_ZIP64 in (packed, size, start) or method not in (_STORED, _DEFLATED):
             return {}
         raw = directory[name_start : name_start + num_name]
         name = _decoded_name(raw, flags)

@@ -109,7 +109,7 @@ def _open_regular(path: Path) -> tuple[BinaryIO, int]:
             kind = "a folder" if stat.S_ISDIR(facts.st_mode) else "a device, pipe or socket"
             raise Refused("unreadable", f"{kind}, not a regular file")
         if facts.st_size > IN_MEMORY_BYTES:
-            return open(path, "rb"), facts.st_size  # noqa: SIM115  (closed by the caller)
+            return open(path, "rb"), facts.st_size
         with open(path, "rb", buffering=0) as file:
             content = file.read(IN_MEMORY_BYTES)
         return io.BytesIO(content), len(content)

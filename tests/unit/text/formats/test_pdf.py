@@ -45,9 +45,9 @@ def test_a_truncated_pdf_gives_its_text_and_says_so():
 
 def test_reading_stops_at_the_page_that_fills_the_bound(monkeypatch):
     read = []
-    plain = pymupdf.Page.get_text
+    plain = pymupdf.Page.get_textpage
     monkeypatch.setattr(
-        pymupdf.Page, "get_text", lambda page, *a, **k: read.append(page.number) or plain(page, *a, **k)
+        pymupdf.Page, "get_textpage", lambda page, *a, **k: read.append(page.number) or plain(page, *a, **k)
     )
     extract(pdf(300), ExtractSettings(max_chars=100))
     assert max(read) < 100
