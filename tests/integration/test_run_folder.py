@@ -48,7 +48,7 @@ def test_the_folder_has_what_the_contract_names(finished_run):
     best = [
         name
         for name in names
-        if re.fullmatch(r"checkpoints/checkpoint_\d{8}_\d{6}_epoch00\d_loss\d+\.\d{4}\.ckpt", name)
+        if re.fullmatch(r"checkpoints/checkpoint_\d{8}_\d{6}_epoch0\d\d_loss\d+\.\d{4}\.ckpt", name)
     ]
     assert len(best) == 1
     assert any(name.startswith("tensorboard/events") for name in names)
@@ -69,20 +69,25 @@ def test_status_ends_with_finished(finished_run):
         "phase", "epoch", "epochs", "step", "steps", "train_loss", "monitor", "value", "gap_status", "rate",
         "eta_low_s", "eta_high_s", "updated_at", "pid",
     ]  # fmt: skip
-    assert (status["phase"], status["epoch"], status["epochs"], status["monitor"]) == ("finished", 8, 8, "val/f1_macro")
-    assert status["step"] == status["steps"] == 8 * 9  # 36 training documents in batches of 4
+    assert (status["phase"], status["epoch"], status["epochs"], status["monitor"]) == (
+        "finished",
+        16,
+        16,
+        "val/f1_macro",
+    )
+    assert status["step"] == status["steps"] == 16 * 9  # 36 training documents in batches of 4
 
 
 def test_history_and_metrics_tell_the_same(finished_run):
     history = read_json(finished_run / "training_history.json")
-    assert [epoch["epoch"] for epoch in history] == [*range(1, 9)]
+    assert [epoch["epoch"] for epoch in history] == [*range(1, 17)]
     assert history[-1]["lr"] == 0
     assert all(0 <= epoch["padding_share"] < 0.5 for epoch in history)
     with (finished_run / "metrics.csv").open() as stream:
         rows = [*csv.DictReader(stream)]
     logged = [float(row["val/loss"]) for row in rows if row["val/loss"]]
-    assert logged[:8] == pytest.approx([epoch["val_loss"] for epoch in history], rel=1e-5)
-    assert len([row for row in rows if row["train/loss_step"]]) == 8 * 9
+    assert logged[:16] == pytest.approx([epoch["val_loss"] for epoch in history], rel=1e-5)
+    assert len([row for row in rows if row["train/loss_step"]]) == 16 * 9
 
 
 def test_live_metrics_equal_the_reported_ones(finished_run):
@@ -98,7 +103,7 @@ def test_live_metrics_equal_the_reported_ones(finished_run):
 
 def test_checkpoints_load_without_pickle(finished_run):
     checkpoint = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
-    assert checkpoint["hyper_parameters"]["optimisation"]["total_steps"] == 72
+    assert checkpoint["hyper_parameters"]["optimisation"]["total_steps"] == 144
     assert {name.split("{")[0] for name in checkpoint["callbacks"]} == {"History", "NamedCheckpoint"}
 
 

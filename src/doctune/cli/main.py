@@ -20,6 +20,7 @@ from doctune.errors import DoctuneError
 COMMANDS = {
     "scan": "folders -> training manifest",
     "extract": "files -> text",
+    "audit": "findings about a manifest or a folder per class",
     "predict": "labels for files, folders, or text on stdin",
 }
 # These are configured with Hydra: their arguments are overrides, which Hydra parses itself.

@@ -39,7 +39,7 @@ def write_account(rows: Iterable[AccountRow], path: Path) -> None:
         writer.writerows(astuple(row) for row in rows)
 
 
-def audit(rows: Sequence[AccountRow], conflicts: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+def totals(rows: Sequence[AccountRow], conflicts: dict[str, tuple[str, ...]]) -> dict[str, Any]:
     """Totals of an account: parts, reasons, classes per part, duplicates, documents under two labels."""
     used = [row for row in rows if row.part != LEFT_OUT]
     members = Counter(row.group for row in used)

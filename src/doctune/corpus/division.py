@@ -43,7 +43,8 @@ class SplitSettings:
 class LabelledDocument:
     """One usable document; `id` is taken from its content, `content` is its key in the store.
 
-    Documents with one `text` differ in nothing but whitespace; those with one `group` are copies or near-copies.
+    Documents with one `text` differ in nothing but whitespace; those with one `group` are copies or near-copies (both
+    are empty until they are grouped). `remark` is what extraction had to say of a text that it gave.
     `fold` is None where there are no folds, and for documents that may only train.
     """
 
@@ -51,10 +52,11 @@ class LabelledDocument:
     path: str
     label: str
     content: str
-    text: str
-    group: str
     part: str
+    text: str = ""
+    group: str = ""
     fold: int | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)

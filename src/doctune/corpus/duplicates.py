@@ -5,8 +5,11 @@ proposed by MinHash (Broder 1997, "On the resemblance and containment of documen
 and Ullman, "Mining of Massive Datasets", section 3.4), then verified on the shingles themselves. The permutations are
 those of datasketch (MIT licence).
 
-Groups are the connected components of the verified pairs. They may chain: a is like b and b like c, but a is not like
-c. Cutting such a chain would put one of its pairs on both sides of a split, so it is kept; the links are in `pairs`.
+Groups are the connected components of the verified pairs. They may chain: a is like b and b like c, but a is less like
+c. Cutting such a chain would put one of its pairs on both sides of a split, so it is kept, and the threshold is bounded
+instead. Among 46,000 different files of a Linux machine no member of a group was less than 0.63 similar to the group's
+centre at a threshold of 0.8 (0.50 at 0.7, 0.31 at 0.6), and the largest group had 0.9 % of the files (2.9 %, 3.6 %); at
+0.5 there were members with 0.12.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ from numpy.typing import NDArray
 from doctune.errors import ConfigError
 
 DEFAULT_THRESHOLD = 0.8
-# Below it nearly everything of one kind is a candidate, and what is found is a likeness, not a copy.
-MIN_THRESHOLD = 0.5
+# Below it groups chain files together that have nothing in common.
+MIN_THRESHOLD = 0.6
 # A pair exactly at the threshold is proposed at least this often; pairs above it practically always.
 _RECALL_AT_THRESHOLD = 0.999
 # An estimate from P permutations has a standard deviation of sqrt(s * (1 - s) / P); lower ones are not verified.
@@ -67,6 +70,21 @@ class DuplicateGroups:
     near: tuple[str, ...]
     pairs: tuple[NearPair, ...]
 
+    def only(self, places: Sequence[int]) -> DuplicateGroups:
+        """The groups of the texts at `places`, in that order; a text may stand there twice.
+
+        Links whose two texts are not both there are left out.
+        """
+        new_place = {place: new for new, place in reversed(list(enumerate(places)))}
+        pairs = []
+        for pair in self.pairs:
+            if pair.first in new_place and pair.second in new_place:
+                first, second = sorted((new_place[pair.first], new_place[pair.second]))
+                pairs.append(NearPair(first, second, pair.similarity))
+        pairs.sort(key=lambda pair: (pair.first, pair.second))
+        exact, near = (tuple(names[place] for place in places) for names in (self.exact, self.near))
+        return DuplicateGroups(exact, near, tuple(pairs))
+
 
 def text_groups(texts: Iterable[str]) -> list[str]:
     """A group name for each text; texts that differ in nothing but whitespace share one."""
@@ -99,7 +117,7 @@ def duplicate_groups(
 
     Args:
         texts: read one at a time, a near-duplicate several times; memory grows by 4 * `num_perm` bytes for each.
-        threshold: the least Jaccard similarity of two near-duplicates, 0.5 to 1; 1 means exact copies only.
+        threshold: the least Jaccard similarity of two near-duplicates, 0.6 to 1; 1 means exact copies only.
         num_perm: permutations of a signature; more make the proposals sharper, not the result.
         shingle_tokens: words in a shingle.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 
-from doctune.corpus.duplicates import duplicate_groups
+from doctune.corpus.duplicates import DuplicateGroups, NearPair, duplicate_groups
 from doctune.corpus.store import TextStore, mark_used
 from doctune.files import write_json
 
@@ -15,27 +15,18 @@ from doctune.files import write_json
 _VERSION = 1
 
 
-@dataclass(frozen=True)
-class Groups:
-    """For each text: `exact` is shared by texts that differ in nothing but whitespace, `near` by near-copies too."""
-
-    exact: tuple[str, ...]
-    near: tuple[str, ...]
-
-
-def groups_of(store: TextStore, contents: Sequence[str], threshold: float) -> Groups:
-    """The duplicate groups of each content; see `duplicates.duplicate_groups`."""
+def groups_of(store: TextStore, contents: Sequence[str], threshold: float) -> DuplicateGroups:
+    """The duplicate groups of stored contents, in order; see `duplicates.duplicate_groups`."""
     distinct = sorted(set(contents))
     folder = store.cache / "groups" / _key(store, distinct, threshold)
     found = folder / "groups.json"
     if not found.exists():
-        groups = duplicate_groups(store.texts(distinct), threshold=threshold)
-        write_json(found, {"exact": groups.exact, "near": groups.near})
+        write_json(found, asdict(duplicate_groups(store.texts(distinct), threshold=threshold)))
     mark_used(folder)
+    saved = json.loads(found.read_text(encoding="utf-8"))
+    groups = DuplicateGroups(saved["exact"], saved["near"], tuple(NearPair(**pair) for pair in saved["pairs"]))
     places = {content: place for place, content in enumerate(distinct)}
-    columns = json.loads(found.read_text(encoding="utf-8"))
-    exact, near = (tuple(columns[name][places[content]] for content in contents) for name in ("exact", "near"))
-    return Groups(exact, near)
+    return groups.only([places[content] for content in contents])
 
 
 def _key(store: TextStore, contents: Sequence[str], threshold: float) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from doctune.corpus.account import LEFT_OUT, AccountRow, audit, write_account
+from doctune.corpus.account import LEFT_OUT, AccountRow, totals, write_account
 from doctune.corpus.division import Division, LabelledDocument, SplitSettings, divide, write_splits
+from doctune.corpus.duplicates import DuplicateGroups
 from doctune.corpus.grouping import groups_of
 from doctune.corpus.manifest import Manifest, Row
 from doctune.corpus.splits import PARTS
@@ -26,10 +28,13 @@ log = logging.getLogger(__name__)
 class Corpus:
     """Everything that training needs to know of the documents; the texts stay on disk.
 
-    `conflicts` are the texts that stand under more than one label, with those labels.
+    `groups` are those of the documents, in their order; `conflicts` are the texts under more than one label, with those
+    labels.
     """
 
+    source: Path
     documents: tuple[LabelledDocument, ...]
+    groups: DuplicateGroups
     account: tuple[AccountRow, ...]
     conflicts: dict[str, tuple[str, ...]]
     store: TextStore
@@ -51,12 +56,16 @@ class Corpus:
         """The label ids of some documents."""
         return self.labels.encode([document.label for document in documents])
 
-    def write(self, folder: Path) -> None:
-        """Write `labels.json`, `splits.parquet`, `account.csv` and `audit.json`."""
+    def write(self, folder: Path, findings: Mapping[str, Any]) -> None:
+        """Write `labels.json`, `splits.parquet`, `account.csv` and `audit.json`, which has `findings` too."""
         write_json(folder / "labels.json", list(self.labels.names))
         write_account(self.account, folder / "account.csv")
-        write_json(folder / "audit.json", audit(self.account, self.conflicts))
+        write_json(folder / "audit.json", totals(self.account, self.conflicts) | dict(findings))
         write_splits(self.documents, folder / "splits.parquet")
+
+    def left_out(self) -> list[AccountRow]:
+        """The rows of the account that are in no part."""
+        return [row for row in self.account if row.part == LEFT_OUT]
 
 
 def prepare(
@@ -74,14 +83,54 @@ def prepare(
     Raises:
         DataError: too many unusable rows, fewer than two classes, or classes too small for the split.
     """
+    ungrouped, left_out = read_documents(manifest, store, extract, min_confidence, _say_waiting)
+    _refuse_too_many_unusable(manifest, left_out, len(ungrouped), max_unusable)
+    documents, groups = group_documents(ungrouped, store, duplicate_threshold)
+    division = divide(documents, split)
+    places = {document.id: place for place, document in enumerate(documents)}
+    kept = groups.only([places[document.id] for document in division.documents])
+    account = _account(left_out, division, {document.id: document.label for document in documents})
+    return Corpus(manifest.source, division.documents, kept, tuple(account), dict(division.conflicts), store)
+
+
+def read_documents(
+    manifest: Manifest,
+    store: TextStore,
+    extract: Extract,
+    min_confidence: float,
+    on_wait: Callable[[], None] | None = None,
+) -> tuple[list[LabelledDocument], list[AccountRow]]:
+    """The usable documents in path order, not grouped yet, and a row of the account for everything else.
+
+    `on_wait` is called where another process is filling the store.
+
+    Raises:
+        DataError: no row reaches `min_confidence`.
+    """
     confident = [row for row in manifest.rows if row.confidence >= min_confidence]
     _require_rows(manifest, confident, min_confidence)
-    entries = store.fill([row.path for row in confident], extract, on_wait=_say_waiting)
-    _refuse_too_many_unusable(confident, entries, max_unusable)
-    usable = [(row, entry) for row, entry in zip(confident, entries, strict=True) if entry.status == "ok"]
-    division = divide(_identify(usable, store, duplicate_threshold), split)
-    account = _account(manifest, min_confidence, confident, entries, division)
-    return Corpus(division.documents, tuple(account), dict(division.conflicts), store)
+    entries = store.fill([row.path for row in confident], extract, on_wait)
+    read = list(zip(confident, entries, strict=True))
+    left_out = [AccountRow(r.path, r.label, LEFT_OUT, "rejected", r.reason, "") for r in manifest.rejected]
+    for row in manifest.rows:
+        if row.confidence < min_confidence:
+            reason = f"confidence {row.confidence} is below {min_confidence}"
+            left_out.append(AccountRow(str(row.path), row.label, LEFT_OUT, "low_confidence", reason, ""))
+    left_out += [
+        AccountRow(str(row.path), row.label, LEFT_OUT, entry.status, entry.reason, "")
+        for row, entry in read
+        if entry.status != "ok"
+    ]
+    return _identify([(row, entry) for row, entry in read if entry.status == "ok"]), left_out
+
+
+def group_documents(
+    documents: Sequence[LabelledDocument], store: TextStore, threshold: float
+) -> tuple[list[LabelledDocument], DuplicateGroups]:
+    """The documents with their duplicate groups filled in, and the groups in the same order."""
+    groups = groups_of(store, [document.content for document in documents], threshold)
+    names = zip(documents, groups.exact, groups.near, strict=True)
+    return [replace(document, text=exact, group=near) for document, exact, near in names], groups
 
 
 def _say_waiting() -> None:
@@ -96,67 +145,53 @@ def _require_rows(manifest: Manifest, confident: Sequence[Row], min_confidence: 
         )
 
 
-def _refuse_too_many_unusable(rows: Sequence[Row], entries: Sequence[Entry], max_unusable: float) -> None:
-    reasons = Counter(entry.status for entry in entries if entry.status != "ok")
-    unusable = sum(reasons.values())
-    if unusable <= max_unusable * len(rows):
+def _refuse_too_many_unusable(
+    manifest: Manifest, left_out: Sequence[AccountRow], num_usable: int, max_unusable: float
+) -> None:
+    """Rows below the wanted confidence are no failure; all others that are left out count."""
+    unusable = [row for row in left_out if row.status != "low_confidence"]
+    total = num_usable + len(unusable)
+    if len(unusable) <= max_unusable * total:
         return
-    counted = ", ".join(f"{count} {status}" for status, count in reasons.most_common())
-    first = next(index for index, entry in enumerate(entries) if entry.status != "ok")
+    counted = ", ".join(f"{count} {status}" for status, count in Counter(row.status for row in unusable).most_common())
+    lines = {str(row.path): row.line for row in manifest.rows} | {row.path: row.line for row in manifest.rejected}
+    first = min(unusable, key=lambda row: lines[row.path])
     raise DataError(
-        f"{unusable} of {len(rows)} files cannot be used ({counted}), more than data.max_unusable={max_unusable} "
-        f"allows. The first: {rows[first].path} (row {rows[first].line}): {entries[first].reason}. "
+        f"{len(unusable)} of {total} files cannot be used ({counted}), more than data.max_unusable={max_unusable} "
+        f"allows. The first: {first.path} (row {lines[first.path]}): {first.reason}. "
         "Mend the manifest, or raise data.max_unusable to go on without them."
     )
 
 
-def _identify(usable: Sequence[tuple[Row, Entry]], store: TextStore, threshold: float) -> list[LabelledDocument]:
+def _identify(usable: Sequence[tuple[Row, Entry]]) -> list[LabelledDocument]:
     """Documents in path order; the same content at a second place gets an id of its own."""
-    ordered = sorted(usable, key=lambda pair: str(pair[0].path))
-    contents = [str(entry.content) for _, entry in ordered]
-    groups = groups_of(store, contents, threshold)
     seen: Counter[str] = Counter()
     documents = []
-    for (row, _), content, text, group in zip(ordered, contents, groups.exact, groups.near, strict=True):
+    for row, entry in sorted(usable, key=lambda pair: str(pair[0].path)):
+        content = str(entry.content)
         seen[content] += 1
-        suffix = f"-{seen[content]}" if seen[content] > 1 else ""
-        name = content[:16] + suffix
-        documents.append(LabelledDocument(name, str(row.path), row.label, content, text, group, LEFT_OUT))
+        name = content[:16] + (f"-{seen[content]}" if seen[content] > 1 else "")
+        documents.append(LabelledDocument(name, str(row.path), row.label, content, LEFT_OUT, remark=entry.reason))
     return documents
 
 
-def _account(
-    manifest: Manifest,
-    min_confidence: float,
-    confident: Sequence[Row],
-    entries: Sequence[Entry],
-    division: Division,
-) -> list[AccountRow]:
+def _account(left_out: Sequence[AccountRow], division: Division, given_labels: Mapping[str, str]) -> list[AccountRow]:
     """One row per row of the manifest, in path order."""
-    rows = [AccountRow(r.path, r.label, LEFT_OUT, "rejected", r.reason, "") for r in manifest.rejected]
-    for row in manifest.rows:
-        if row.confidence < min_confidence:
-            reason = f"confidence {row.confidence} is below {min_confidence}"
-            rows.append(AccountRow(str(row.path), row.label, LEFT_OUT, "low_confidence", reason, ""))
-    for row, entry in zip(confident, entries, strict=True):
-        if entry.status != "ok":
-            rows.append(AccountRow(str(row.path), row.label, LEFT_OUT, entry.status, entry.reason, ""))
+    rows = [*left_out]
     rows += [AccountRow(d.path, d.label, LEFT_OUT, why, reason, d.group) for d, why, reason in division.left_out]
-    remarks = {str(row.path): (row.label, entry.reason) for row, entry in zip(confident, entries, strict=True)}
-    rows += [
-        AccountRow(d.path, d.label, d.part, "ok", _remark(d, *remarks[d.path]), d.group) for d in division.documents
-    ]
+    for d in division.documents:
+        rows.append(AccountRow(d.path, d.label, d.part, "ok", _remark(d, given_labels[d.id]), d.group))
     return sorted(rows, key=lambda row: (row.path, row.label, row.reason))
 
 
-def _remark(document: LabelledDocument, given_label: str, reading: str) -> str:
+def _remark(document: LabelledDocument, given_label: str) -> str:
     merged = f"its class {given_label} was too small" if given_label != document.label else ""
-    return "; ".join(part for part in (merged, reading) if part)
+    return "; ".join(part for part in (merged, document.remark) if part)
 
 
 def describe_account(corpus: Corpus) -> str:
     """One line of totals: "80 train, 10 val, 10 test; left out: 3 empty, 1 damaged"."""
     parts = ", ".join(f"{len(corpus.part(part))} {part}" for part in PARTS)
-    reasons = Counter(row.status for row in corpus.account if row.part == LEFT_OUT)
+    reasons = Counter(row.status for row in corpus.left_out())
     left_out = ", ".join(f"{count} {status}" for status, count in reasons.most_common())
     return f"{parts}; left out: {left_out or 'none'}"

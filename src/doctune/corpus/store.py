@@ -19,7 +19,6 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,10 +39,10 @@ _SCHEMA = pa.schema(
     ]
 )
 _HASH_BLOCK_BYTES = 1 << 20
-_ROWS_PER_PART = 20_000
+_CHARS_PER_PART = 64 * 1024 * 1024
 JOURNAL = "journal.sqlite"
 # The folders of the cache whose entries `prune` may remove.
-CACHE_KINDS = ("texts", "tokens", "groups")
+CACHE_KINDS = ("texts", "tokens", "groups", "audits")
 
 
 @dataclass(frozen=True)
@@ -148,8 +147,7 @@ class TextStore:
 
     def _write_parts(self, rows: Iterable[tuple[str, ...]]) -> None:
         """Write rows in parts whose names come from what is in them."""
-        iterator = iter(rows)
-        while batch := list(islice(iterator, _ROWS_PER_PART)):
+        for batch in _by_size(rows):
             columns = dict(zip(_SCHEMA.names, zip(*batch, strict=True), strict=True))
             name = hashlib.sha256("".join(row[0] for row in batch).encode()).hexdigest()[:16]
             with (
@@ -225,6 +223,20 @@ def _sha256(path: Path) -> str:
         while block := stream.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _by_size(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Rows in batches of a bounded number of characters, so that sealing needs no more memory for longer texts."""
+    batch: list[tuple[str, ...]] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += sum(map(len, row))
+        if size >= _CHARS_PER_PART:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def prune(cache: Path, unused_days: float) -> list[Path]:

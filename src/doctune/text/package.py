@@ -13,7 +13,8 @@ from doctune.text.refusal import Refused
 
 MAX_UNPACKED_BYTES = 256 * 1024 * 1024
 _LOCAL_HEADER = struct.Struct("<4sHHHHHIIIHH")
-_DIRECTORY_ENTRY = struct.Struct("<4s6H3I5H2I")
+# Without versions, time, disk and attributes.
+_DIRECTORY_ENTRY = struct.Struct("<4s4x2H4x3I3H8xI")
 _DIRECTORY_END = struct.Struct("<4s4H2IH")
 # The end record may be followed by a comment of at most this many bytes.
 _MAX_COMMENT_BYTES = 0xFFFF
@@ -264,7 +265,7 @@ def _parse_directory(directory: bytes) -> dict[str, _Entry]:
         name_start = place + _DIRECTORY_ENTRY.size
         if name_start > len(directory):
             return {}
-        (mark, _, _, flags, method, _, _, checksum, packed, size, num_name, num_extra, num_comment, _, _, _, start) = (
+        mark, flags, method, checksum, packed, size, num_name, num_extra, num_comment, start = (
             _DIRECTORY_ENTRY.unpack_from(directory, place)
         )
         if mark != b"PK\x01\x02" or _IN_ZIP64 in (packed, size, start) or method not in (_STORED, _DEFLATED):
@@ -281,7 +282,7 @@ def _parse_directory(directory: bytes) -> dict[str, _Entry]:
 def _decoded_name(raw: bytes, flags: int) -> str:
     """A part's name; "" if it is out of the ordinary."""
     try:
-        return "" if b"\0" in raw else raw.decode("utf-8" if flags & _UTF8_FLAG else "cp437")
+        return "" if b"\0" in raw else raw.decode("utf-8" if flags & _UTF8_FLAG or raw.isascii() else "cp437")
     except UnicodeDecodeError:
         return ""
 

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from doctune.corpus.duplicates import MIN_THRESHOLD
 from doctune.errors import ConfigError
 
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
@@ -436,8 +437,8 @@ def _combination_problems(config: Config) -> Iterator[str]:
 
 
 def _file_content_problems(data: FileContentConfig) -> Iterator[str]:
-    if not 0.5 <= data.duplicate_threshold <= 1:
-        yield f"data.duplicate_threshold={data.duplicate_threshold} must be between 0.5 and 1."
+    if not MIN_THRESHOLD <= data.duplicate_threshold <= 1:
+        yield f"data.duplicate_threshold={data.duplicate_threshold} must be between {MIN_THRESHOLD} and 1."
     for key, share in {"min_confidence": data.min_confidence, "max_unusable": data.max_unusable}.items():
         if not 0 <= share <= 1:
             yield f"data.{key}={share} must be between 0 and 1."

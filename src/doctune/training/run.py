@@ -70,7 +70,7 @@ def train(config: Config, run: Path) -> float:
     record = RunRecord(run / "environment.json")
     record.update(**describe_environment(), seed=config.seed, started_at=_now())
     with _phases(status):
-        corpus, source = _documents_and_encoder(config, run, status)
+        corpus, source = _documents_and_encoder(config, run, status, record)
         datamodule = build.datamodule(config, corpus, source)
         module = build.module(config, source, datamodule.facts())
         record.update(model=_describe_model(config, source, module), monitor=vars(config.monitor))
@@ -87,7 +87,7 @@ def train(config: Config, run: Path) -> float:
     return float(best.best_model_score)
 
 
-def _documents_and_encoder(config: Config, run: Path, status: StatusFile) -> tuple[Corpus, Encoder]:
+def _documents_and_encoder(config: Config, run: Path, status: StatusFile, record: RunRecord) -> tuple[Corpus, Encoder]:
     """What cannot work fails here, in the order of how quickly it can be found out."""
     status.update(phase="extracting")
     data = sources.file_content(config.data)
@@ -97,7 +97,9 @@ def _documents_and_encoder(config: Config, run: Path, status: StatusFile) -> tup
         source = build.pretrained_encoder(config.model, data.max_length)
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
     corpus = sources.corpus(data, config.split, rows)
-    corpus.write(run / "data")
+    report = sources.audit(data, corpus)
+    corpus.write(run / "data", report)
+    record.notes += sources.say_findings(report)
     log.info("Documents: %s.", describe_account(corpus))
     if source is None and isinstance(config.model, ScratchConfig):
         source = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from doctune import __version__
+from doctune.corpus.audit import audit_corpus
 from doctune.corpus.division import SplitSettings
+from doctune.corpus.findings.lengths import AuditSettings
 from doctune.corpus.manifest import Manifest, ManifestColumns, read_manifest
 from doctune.corpus.prepare import Corpus, prepare
-from doctune.corpus.store import TextStore
+from doctune.corpus.store import TextStore, mark_used
 from doctune.documents import Document
 from doctune.errors import ConfigError
+from doctune.files import write_json
 from doctune.text.extract import ExtractSettings
 from doctune.text.progress import Pace
 from doctune.text.sandbox import Limits, extract_files
+from doctune.text.windows import chars_for_window
 from doctune.training import config as schema
 
 log = logging.getLogger(__name__)
 
-# 4,000 characters fill 510 tokens in 99 to 100 of 100 long files of every kind, so 8 per token are enough to read.
-_CHARS_PER_TOKEN = 8
-_MIN_CHARS = 1024
 _SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -43,7 +49,7 @@ def manifest(data: schema.FileContentConfig) -> Manifest:
 def extract_settings(data: schema.FileContentConfig) -> ExtractSettings:
     """Extraction stops where no window of `max_length` tokens can reach."""
     return ExtractSettings(
-        max_chars=max(_MIN_CHARS, _CHARS_PER_TOKEN * data.max_length),
+        max_chars=chars_for_window(data.max_length),
         pdf_backend=data.extract.pdf_backend,
         scrub=data.extract.scrub,
     )
@@ -92,3 +98,31 @@ def split_settings(split: schema.SplitConfig) -> SplitSettings:
         fold=split.fold,
         file=Path(split.file) if split.file else None,
     )
+
+
+def audit(data: schema.FileContentConfig, found: Corpus) -> dict[str, Any]:
+    """The findings about a corpus, as `doctune audit` has them; from the cache where nothing has changed."""
+    settings = AuditSettings(data.max_length, max_chars=extract_settings(data).max_chars)
+    key = json.dumps(
+        [__version__, asdict(settings), data.duplicate_threshold, found.account, found.documents], default=asdict
+    )
+    folder = Path(data.cache_dir) / "audits" / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    file = folder / "audit.json"
+    if not file.exists():
+        texts = found.texts(found.documents)
+        left_out = found.left_out()
+        findings = audit_corpus(
+            found.documents, texts, found.groups, source=str(found.source), left_out=left_out, settings=settings
+        )
+        write_json(file, {k: v for k, v in findings.to_dict().items() if k not in ("rows", "documents")})
+    mark_used(folder)
+    report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return report
+
+
+def say_findings(report: dict[str, Any]) -> list[str]:
+    """Log what spoils scores or wants a decision; the sentences."""
+    sentences = [found["message"] for found in report["findings"] if found["severity"] in ("error", "warning")]
+    for sentence in sentences:
+        log.warning("%s", sentence)
+    return sentences

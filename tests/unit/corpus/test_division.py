@@ -9,7 +9,7 @@ from doctune.errors import DataError
 
 def make(label: str, count: int, start: int = 0) -> list[LabelledDocument]:
     names = [f"{label}{number}" for number in range(start, start + count)]
-    return [LabelledDocument(name, f"/{name}.txt", label, name, f"t{name}", f"g{name}", "left_out") for name in names]
+    return [LabelledDocument(name, f"/{name}.txt", label, name, "left_out", f"t{name}", f"g{name}") for name in names]
 
 
 DOCUMENTS = [*make("a", 20), *make("b", 10)]

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from doctune.corpus import duplicates
 from doctune.corpus.duplicates import (
+    DuplicateGroups,
     NearPair,
     conflicting_groups,
     duplicate_groups,
@@ -133,16 +134,24 @@ def test_results_do_not_depend_on_how_many_shingles_are_kept(monkeypatch):
     assert duplicate_groups(texts) == expected
 
 
-@pytest.mark.parametrize(("threshold", "rows"), [(0.5, 2), (0.8, 5), (0.9, 8)])
+@pytest.mark.parametrize(("threshold", "rows"), [(0.6, 3), (0.8, 5), (0.9, 8)])
 def test_bands_are_as_sharp_as_the_recall_allows(threshold, rows):
     assert rows_per_band(threshold, 128) == rows
 
 
-@pytest.mark.parametrize("threshold", [0.49, 1.01])
+@pytest.mark.parametrize("threshold", [0.59, 1.01])
 def test_a_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(ConfigError) as refused:
         near_duplicate_groups(["a"], threshold=threshold)
     assert str(refused.value) == (
-        f"The similarity threshold of near-duplicates is {threshold}; use a number from 0.5 to 1, "
+        f"The similarity threshold of near-duplicates is {threshold}; use a number from 0.6 to 1, "
         "where 1 means exact copies only."
     )
+
+
+def test_groups_of_some_texts_keep_their_names_and_links():
+    groups = DuplicateGroups(("a", "b", "c", "b"), ("a", "a", "c", "a"), (NearPair(0, 1, 0.9),))
+    assert groups.only([1, 2, 0, 0]) == DuplicateGroups(
+        ("b", "c", "a", "a"), ("a", "c", "a", "a"), (NearPair(0, 2, 0.9),)
+    )
+    assert groups.only([1, 2]).pairs == ()

@@ -135,7 +135,7 @@ def test_no_confident_row_is_said(folder):
 
 def test_the_files_of_a_corpus_say_the_same(folder, tmp_path):
     corpus = corpus_of(folder)
-    corpus.write(tmp_path / "data")
+    corpus.write(tmp_path / "data", {"findings": []})
     splits = pq.read_table(tmp_path / "data/splits.parquet").to_pylist()
     assert list(splits[0]) == ["id", "path", "label", "group", "part", "fold"]
     assert Counter(row["part"] for row in splits) == {"train": 18, "val": 6, "test": 6}

@@ -62,7 +62,7 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
         (["optim.weight_decay=-1"], "optim.weight_decay=-1.0 must not be negative."),
         (["data.max_length=2"], "data.max_length=2 must be at least 8 tokens."),
         (["data.prune_unused_days=-1"], "data.prune_unused_days=-1.0 must not be negative."),
-        (["data.duplicate_threshold=0"], "data.duplicate_threshold=0.0 must be between 0.5 and 1."),
+        (["data.duplicate_threshold=0"], "data.duplicate_threshold=0.0 must be between 0.6 and 1."),
         (["seed=-1"], "seed=-1 must be between 0 and 4294967295."),
         (["data.min_confidence=1.5"], "data.min_confidence=1.5 must be between 0 and 1."),
         (["data.query='SELECT 1'"], "data.query is for an SQLite database (.db, .sqlite, .sqlite3); data.manifest="),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from xml.parsers import expat
 
 from doctune.text.ooxml import main_part, relationships
@@ -207,12 +206,13 @@ class _SharedStrings:
 
     def _read_on(self, part: Part) -> None:
         chunk = part.read(CHUNK_BYTES)
+        is_last = len(chunk) < CHUNK_BYTES
         try:
-            self._parser.Parse(chunk, not chunk)
+            self._parser.Parse(chunk, is_last)
         except (expat.ExpatError, ValueError, LookupError) as error:
             self._part = None
             raise Refused("damaged", f"the shared strings are broken: {error}") from error
-        if not chunk:
+        if is_last:
             self._part = None
 
     def _start(self, name: str, _: Attributes) -> None:
@@ -233,16 +233,6 @@ class _SharedStrings:
             self._pieces.clear()
 
 
-@dataclass
-class _Cell:
-    """The cell being read."""
-
-    type: str = ""
-    style: str | None = None
-    value: str = ""
-    formula: str = ""
-
-
 class _SheetEvents:
     """Collects the rows of a worksheet: only filled cells, however far apart they claim to be."""
 
@@ -251,7 +241,7 @@ class _SheetEvents:
         self._workbook = workbook
         self._row: list[str] = []
         self._characters: list[str] = []
-        self._cell = _Cell()
+        self._begin_cell("", None)
 
     def attach(self, parser: expat.XMLParserType) -> None:
         """Set the handlers on the parser."""
@@ -262,7 +252,7 @@ class _SheetEvents:
     def _start(self, name: str, attributes: Attributes) -> None:
         element = _ELEMENTS.get(name)
         if element == "c":
-            self._cell = _Cell(attributes.get("t", ""), attributes.get("s"))
+            self._begin_cell(attributes.get("t", ""), attributes.get("s"))
         elif element in _TEXT_ELEMENTS:
             self._characters.clear()
             self._parser.CharacterDataHandler = self._characters.append
@@ -280,27 +270,29 @@ class _SheetEvents:
             self.pieces.append("\t".join(self._row) + "\n")
             self._row.clear()
 
+    def _begin_cell(self, type_: str, style: str | None) -> None:
+        self._type, self._style, self._value, self._formula = type_, style, "", ""
+
     def _keep(self, element: str | None, text: str) -> None:
         if element == "v":
-            self._cell.value = text
+            self._value = text
         elif element == "t":
-            self._cell.value += text
+            self._value += text
         elif element == "f":
-            self._cell.formula = text
+            self._formula = text
         elif shown := " ".join(_HEADER_CODE.sub(" ", text.replace("&&", "&")).split()):
             self.pieces.append(shown + "\n")
 
     def _text_of_cell(self) -> str:
-        cell = self._cell
-        if not cell.value:
-            return f"={cell.formula}" if cell.formula else ""
-        if cell.type == "s":
-            return self._workbook.string(cell.value.strip())
-        if cell.type in ("", "n"):
-            return self._workbook.number(cell.value, cell.style)
-        if cell.type == "b":
-            return "TRUE" if cell.value == "1" else "FALSE"
-        return cell.value[:MAX_CELL_CHARS]
+        if not self._value:
+            return f"={self._formula}" if self._formula else ""
+        if self._type == "s":
+            return self._workbook.string(self._value.strip())
+        if self._type in ("", "n"):
+            return self._workbook.number(self._value, self._style)
+        if self._type == "b":
+            return "TRUE" if self._value == "1" else "FALSE"
+        return self._value[:MAX_CELL_CHARS]
 
 
 _TEXT_ELEMENTS = frozenset(["v", "t", "f", "oddHeader", "oddFooter"])
