@@ -146,8 +146,7 @@ def _near_conflicts(documents: Sequence[LabelledText], groups: DuplicateGroups) 
             "near_duplicates_two_labels",
             "warning",
             f"{counted(len(crossing), 'pair')} of near-copies under two labels. Either one label is wrong, or the "
-            "labels hang on the few words in which the texts differ. Look at them; until then they stay out of "
-            "validation and test.",
+            "labels hang on the few words in which the texts differ. Look at them; splits hold them together.",
             len(crossing),
             examples(_label_line(documents, pair) for pair in crossing),
         )
