@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 from doctune.text.refusal import Hostile, Refused
 
-# A model wants some 5,000 characters, which plain paragraphs have in 6 KB of XML: larger pieces read more than is needed.
+# A model wants some 5,000 characters, which plain paragraphs have in 6 KB of XML: larger pieces read more than that.
 CHUNK_BYTES = 4 * 1024
 # Stands between namespace and local name in the names that handlers get.
 SEPARATOR = " "
@@ -56,7 +56,9 @@ def _chunks(part: Readable) -> Iterator[tuple[bool, bytes]]:
     while not is_last:
         chunk = part.read(CHUNK_BYTES)
         is_last = len(chunk) < CHUNK_BYTES
-        yield is_last, chunk
+        yield False, chunk
+    # On its own: where it finds that the XML is cut, expat drops what it was given with the news.
+    yield True, b""
 
 
 def _take(events: Events) -> Iterator[str]:

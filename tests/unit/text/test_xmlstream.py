@@ -26,3 +26,4 @@ def test_xml_that_stops_too_early_is_damaged_and_gives_what_came_before(beyond):
     with pytest.raises(Refused, match="XML is broken") as caught:
         pieces.extend(stream_text(io.BytesIO((_START + text).encode()), WordEvents()))
     assert caught.value.status == "damaged"
+    assert "".join(pieces) == text
