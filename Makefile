@@ -4,7 +4,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-MANIFEST := .ifmos/training_data.csv
+MANIFEST := .ifmos/demo.csv
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ $(MANIFEST): | setup
 	$(BIN)/doctune scan --preset machine --min-per-class 30 --out $(MANIFEST)
 
 demo: setup $(MANIFEST) ## find real files on this machine, train a small classifier on them, show what came of it
-	$(BIN)/python train.py experiment=demo
+	$(BIN)/python train.py experiment=demo data.manifest=$(MANIFEST)
 	@echo "In this shell first: source $(BIN)/activate"
 
 train: setup ## make a run: make train ARGS='model=distilbert data=ifmos'
@@ -45,5 +45,5 @@ tensorboard: setup ## watch the curves of all runs in a browser
 	$(BIN)/tensorboard --logdir outputs
 
 clean: ## remove caches and the demo's manifest; runs and the environment stay
-	rm -rf .doctune .ifmos .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf .doctune .ifmos/demo.csv .ifmos/demo_stats.json .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,37 @@ def test_help_lists_every_choice_with_its_sentence(tmp_path):
     listed = set(re.findall(r"^   [* ] (\w+) ", done.stdout, re.MULTILINE))
     assert listed == {path.stem for path in (ROOT / "conf").glob("*/*.yaml")}
     assert "schema" not in done.stdout
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path, tiny, manifest_of_files):
+    done = train_py(tmp_path, *tiny, f"data.manifest={manifest_of_files}", "trainer=smoke", "optim.lr=1e30")
+    assert done.returncode == 2
+    assert "The training loss became" in done.stdout
+    assert "Lower optim.lr" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_interrupted_run_ends_with_130(tmp_path, tiny, manifest_of_files):
+    command = [sys.executable, str(ROOT / "train.py"), *tiny, f"data.manifest={manifest_of_files}"]
+    endless = ["trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false", "logger=csv"]
+    process = subprocess.Popen([*command, *endless], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while b"Epoch 1/" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"doctune: interrupted" in said
+    (status,) = tmp_path.glob("outputs/*/*/status.json")
+    assert json.loads(status.read_text())["phase"] == "interrupted"
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_sweep_makes_a_run_per_value(tmp_path, tiny, manifest_of_files, is_first):
+    overrides = ["seed=1,2", *tiny, f"data.manifest={manifest_of_files}", "trainer=smoke", "logger=csv"]
+    done = train_py(tmp_path, *(["-m", *overrides] if is_first else [*overrides, "-m"]))
+    assert done.returncode == 0, done.stderr
+    runs = sorted(tmp_path.glob("multirun/*/*/*/report/summary.txt"))
+    assert [run.parts[-3] for run in runs] == ["0", "1"]
 
 
 def test_show_the_configuration(tmp_path):

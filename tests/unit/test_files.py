@@ -1,7 +1,9 @@
 import json
+import os
 
 import pytest
 
+from doctune.errors import ConfigError
 from doctune.files import write_json, write_text, written_whole
 
 
@@ -10,6 +12,21 @@ def test_a_file_appears_only_when_the_block_ends_well(tmp_path):
     with pytest.raises(TypeError), written_whole(target) as temporary:
         temporary.write_text("half") + "no number"
     assert list(target.parent.iterdir()) == []
+
+
+def test_a_folder_or_a_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for target in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ConfigError, match="is no regular file, so no finished file can take its place"):
+            write_text(target, "a")
+
+
+def test_a_link_keeps_being_one(tmp_path):
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    write_text(tmp_path / "link", "new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "new"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

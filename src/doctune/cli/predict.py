@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from doctune.inference.predictor import Predictor
 
 EXAMPLE = "doctune predict outputs/2026-01-31/12-00-00 letters/ report.pdf --out labels.csv"
+FORMATS = ("csv", "jsonl", "parquet")
 COLUMNS = ("path", "status", "label", "score", "reason")
 _FILES_AT_ONCE = 256
 
@@ -33,13 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `doctune predict`."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder, or its model/ folder")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders; none: text on stdin")
-    parser.add_argument("--format", choices=("csv", "jsonl", "parquet"), default="csv", help="default: csv")
+    parser.add_argument("--format", choices=FORMATS, help="default: what the suffix of --out says, else csv")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; without it, standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict and write."""
-    if args.format == "parquet" and args.out is None:
+    suffix = args.out.suffix.removeprefix(".") if args.out else ""
+    file_format = args.format or (suffix if suffix in FORMATS else "csv")
+    if file_format == "parquet" and args.out is None:
         raise ConfigError("--format parquet is binary: give it a file with --out FILE.parquet.")
     for path in args.paths:
         if not os.path.lexists(path):
@@ -50,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
     documents = _documents(args.paths, predictor) if args.paths else iter([_from_stdin(predictor)])
     rows = _label(predictor, documents)
     if args.out is None:
-        _write(rows, sys.stdout, args.format)
+        _write(rows, sys.stdout, file_format)
         return 0
-    count = _write_file(rows, args.out, args.format)
+    count = _write_file(rows, args.out, file_format)
     print(f"doctune: {count} rows written to {args.out}", file=sys.stderr)
     return 0
 

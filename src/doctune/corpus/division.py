@@ -81,21 +81,21 @@ def divide(documents: Sequence[LabelledDocument], settings: SplitSettings) -> Di
     """
     if settings.file is not None:
         return _by_saved_split(documents, settings.file)
-    small = small_classes(_labels(documents), _groups(documents), settings.min_groups())
+    conflicts = conflicting_groups([d.text for d in documents], _labels(documents))
+    only_train = {d.group for d in documents if d.text in conflicts}
+    small = _small_classes(documents, only_train, settings.min_groups())
     if small and settings.small_classes == "fail":
         raise DataError(_too_small(small, settings.min_groups()))
     kept, left_out = list(documents), []
     if settings.small_classes == "merge":
         kept = [replace(d, label=MERGED_LABEL) if d.label in small else d for d in documents]
-        _require_mergeable(kept, settings.min_groups())
+        _require_mergeable(kept, only_train, settings.min_groups())
     elif small:
         reason = f"its class has fewer than {settings.min_groups()} different documents"
         left_out = [(d, "small_class", reason) for d in documents if d.label in small]
         kept = [d for d in documents if d.label not in small]
     _require_two_classes(kept)
-    conflicts = conflicting_groups([d.text for d in kept], _labels(kept))
     merged = small if settings.small_classes == "merge" else {}
-    only_train = {d.group for d in kept if d.text in conflicts}
     return Division(tuple(_with_parts(kept, settings, only_train)), tuple(left_out), conflicts, merged)
 
 
@@ -131,12 +131,16 @@ def _with_parts(
 
 def _by_saved_split(documents: Sequence[LabelledDocument], file: Path) -> Division:
     saved = _read_saved(file)
-    kept = [replace(d, part=saved[d.id]) for d in documents if d.id in saved]
+    known = [replace(d, part=saved[d.id]) for d in documents if d.id in saved]
     left_out = [(d, "not_in_split", f"{file} does not have it") for d in documents if d.id not in saved]
-    _refuse_leaks(kept, file)
+    _refuse_leaks(known, file)
+    conflicts = conflicting_groups([d.text for d in known], _labels(known))
+    kept = [d for d in known if d.part == "train" or d.text not in conflicts]
+    reason = "its text stands under two labels, so it may judge nothing"
+    left_out += [(d, "two_labels", reason) for d in known if d.part != "train" and d.text in conflicts]
     _require_two_classes(kept)
     _require_all_parts(kept, file)
-    return Division(tuple(kept), tuple(left_out), conflicting_groups([d.text for d in kept], _labels(kept)), {})
+    return Division(tuple(kept), tuple(left_out), conflicts, {})
 
 
 def _read_saved(file: Path) -> dict[str, str]:
@@ -185,8 +189,15 @@ def _too_small(small: Mapping[str, int], needed: int) -> str:
     )
 
 
-def _require_mergeable(documents: Sequence[LabelledDocument], needed: int) -> None:
-    small = small_classes(_labels(documents), _groups(documents), needed)
+def _small_classes(documents: Sequence[LabelledDocument], only_train: Collection[str], needed: int) -> dict[str, int]:
+    """Classes too small for all parts; documents that may only train do not help them."""
+    judging = [d for d in documents if d.group not in only_train]
+    absent = dict.fromkeys({d.label for d in documents} - {d.label for d in judging}, 0)
+    return dict(sorted((absent | small_classes(_labels(judging), _groups(judging), needed)).items()))
+
+
+def _require_mergeable(documents: Sequence[LabelledDocument], only_train: Collection[str], needed: int) -> None:
+    small = _small_classes(documents, only_train, needed)
     if small:
         raise DataError(
             f"Even together the small classes have only {small[MERGED_LABEL]} different documents of {needed}. "

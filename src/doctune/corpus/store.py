@@ -25,6 +25,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from doctune.documents import Document
+from doctune.errors import ArtifactError
 from doctune.files import written_whole
 
 Extract = Callable[[Sequence[Path]], Iterator[Document]]
@@ -161,7 +162,7 @@ class TextStore:
         for part in sorted(self.folder.glob("part-*.arrow")):
             if part.name in self._opened:
                 continue
-            table = pa.ipc.open_file(pa.memory_map(str(part))).read_all()
+            table = _open_part(part)
             for row, content in enumerate(table.column("content").to_pylist()):
                 self._places.setdefault(content, (len(self._tables), row))
             self._tables.append(table)
@@ -223,6 +224,13 @@ def _sha256(path: Path) -> str:
         while block := stream.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _open_part(part: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(part))).read_all()
+    except pa.ArrowInvalid as error:
+        raise ArtifactError(f"{part} is damaged ({error}). Delete it: what it held is read again.") from error
 
 
 def _by_size(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:

@@ -44,26 +44,27 @@ class Tokens(Sequence[NDArray[np.int32]]):
 
 
 def tokenise(
-    cache: Path, tokenizer: Tokenizer, max_length: int, contents: Sequence[str], texts: Sequence[str]
+    cache: Path, tokenizer: Tokenizer, max_length: int, source: str, contents: Sequence[str], texts: Sequence[str]
 ) -> Tokens:
     """The head windows of `texts`, from the cache where the same tokenizer has cut the same contents before.
 
     Args:
         cache: the cache folder.
-        contents: what identifies each text; with the tokenizer and `max_length` it is the cache's key.
+        source: what shaped the texts, such as the name of their store.
+        contents: what identifies each text; with `source`, the tokenizer and `max_length` it is the cache's key.
         texts: the texts in the same order; read only when the cache has no such entry.
     """
-    folder = cache / "tokens" / _key(tokenizer, max_length, contents)
+    folder = cache / "tokens" / _key(tokenizer, max_length, source, contents)
     if not (folder / "offsets.npy").exists():  # written last: its presence means that all of it is there
         _write(folder, _windows(tokenizer, max_length, texts), len(texts))
     mark_used(folder)
     return Tokens(folder)
 
 
-def _key(tokenizer: Tokenizer, max_length: int, contents: Sequence[str]) -> str:
+def _key(tokenizer: Tokenizer, max_length: int, source: str, contents: Sequence[str]) -> str:
     definition = json.loads(tokenizer.to_str())
     definition.update(truncation=max_length, padding=None)  # these two are state, left by whoever used it last
-    digest = hashlib.sha256(json.dumps(definition, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([source, definition], sort_keys=True).encode())
     for content in contents:
         digest.update(content.encode())
     return digest.hexdigest()[:16]

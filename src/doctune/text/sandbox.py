@@ -58,7 +58,7 @@ class Limits:
     files_per_worker: int = 1000
 
     def __post_init__(self) -> None:
-        if self.timeout_s <= 0:
+        if not 0 < self.timeout_s < float("inf"):
             raise ConfigError(f"timeout_s is {self.timeout_s}; use a number of seconds above 0.")
         if self.memory_mb < 256:
             raise ConfigError(f"memory_mb is {self.memory_mb}; the PDF library alone needs 256.")

@@ -84,7 +84,8 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
         shown_as = "python train.py" if arguments is None else f"doctune {command}"
         print(help_text(command, shown_as, conf_dir()), end="")
         return 0
-    sys.argv = [sys.argv[0], f"hydra.job.name={command}", *overrides]  # names the log: train.log, prepare.log
+    sys.argv = [sys.argv[0], *overrides]
+    os.environ["DOCTUNE_COMMAND"] = command  # conf/config.yaml names the log after it: train.log, prepare.log
     app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOBS[command])
     try:
         app()

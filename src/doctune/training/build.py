@@ -205,6 +205,8 @@ def _brought_part(entry: dict[str, Any], kind: type[Part], key: str) -> Part:
 def trainer(config: schema.Config, run: Path, precision: str, callbacks: Sequence[Callback]) -> Trainer:
     """Lightning's Trainer; batches shard themselves."""
     wanted = config.trainer
+    if wanted.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator=gpu: there is no CUDA device here. Use trainer=auto or trainer=cpu.")
     return L.Trainer(
         default_root_dir=run,
         accelerator=wanted.accelerator,

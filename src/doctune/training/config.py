@@ -26,6 +26,7 @@ CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("linear", "cosine", "constant")
 PDF_BACKENDS = ("pymupdf", "pypdfium2")
 SMALL_CLASSES = ("fail", "drop", "merge")
+METRICS = ("val/f1_macro", "val/accuracy", "val/loss")
 SPLITS = ("holdout", "kfold")
 
 
@@ -341,6 +342,7 @@ def _choice_problems(config: Config) -> Iterator[str]:
         ("schedule.name", config.schedule.name, SCHEDULES),
         ("split.kind", config.split.kind, SPLITS),
         ("split.small_classes", config.split.small_classes, SMALL_CLASSES),
+        ("monitor.metric", config.monitor.metric, METRICS),
         ("monitor.mode", config.monitor.mode, ("min", "max")),
     ]
     if isinstance(config.data, FileContentConfig):
@@ -372,6 +374,23 @@ def _range_problems(config: Config) -> Iterator[str]:
     for key, number in positive.items():
         if not (number > 0 and math.isfinite(number)):
             yield f"{key}={number} must be larger than 0."
+    at_least_one = {
+        "trainer.log_every_n_steps": config.trainer.log_every_n_steps,
+        "callbacks.checkpoint.save_top_k": config.callbacks.checkpoint.save_top_k,
+        "finetune.layers": config.finetune.layers,
+    }
+    if isinstance(config.model, ScratchConfig):
+        for name in ("num_layers", "hidden_size", "num_heads", "vocab_size", "max_position_embeddings"):
+            at_least_one[f"model.{name}"] = getattr(config.model, name)
+    if isinstance(config.data, FileContentConfig):
+        at_least_one["data.extract.workers"] = config.data.extract.workers
+    for key, count in at_least_one.items():
+        if count is not None and count < 1:
+            yield f"{key}={count} must be at least 1."
+    if config.data.num_workers < 0:
+        yield f"data.num_workers={config.data.num_workers} must not be negative."
+    if not config.trainer.gradient_clip_val >= 0:
+        yield f"trainer.gradient_clip_val={config.trainer.gradient_clip_val} must not be negative; 0 turns it off."
     days = config.data.prune_unused_days
     if days is not None and days < 0:
         yield f"data.prune_unused_days={days} must not be negative."
@@ -415,7 +434,7 @@ def _split_problems(split: SplitConfig) -> Iterator[str]:
 
 
 def _combination_problems(config: Config) -> Iterator[str]:
-    if config.finetune.strategy == "partial" and not config.finetune.layers:
+    if config.finetune.strategy == "partial" and config.finetune.layers is None:
         yield "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom."
     if config.finetune.strategy != "partial" and config.finetune.layers is not None:
         yield f"finetune.layers={config.finetune.layers} is for finetune=partial only."
@@ -427,7 +446,7 @@ def _combination_problems(config: Config) -> Iterator[str]:
                 f"data.max_length={config.data.max_length} is more than {config.model.name} can read: "
                 f"model.max_position_embeddings={config.model.max_position_embeddings}."
             )
-        if config.model.hidden_size % config.model.num_heads:
+        if config.model.num_heads > 0 and config.model.hidden_size % config.model.num_heads:
             yield (
                 f"model.hidden_size={config.model.hidden_size} is not a multiple of "
                 f"model.num_heads={config.model.num_heads}."

@@ -24,13 +24,8 @@ def describe_environment() -> dict[str, Any]:
         "versions": {"doctune": __version__, "python": platform.python_version(), **_versions()},
         "git": git_state(Path.cwd()),
         "hardware": _hardware(),
-        "command": shlex.join([Path(sys.argv[0]).name, *_typed_arguments()]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
-
-
-def _typed_arguments() -> list[str]:
-    """The arguments without the job's name, which `app.main` adds."""
-    return [argument for argument in sys.argv[1:] if not argument.startswith("hydra.job.name=")]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

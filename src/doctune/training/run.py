@@ -28,6 +28,7 @@ from doctune.reports.run import write_report
 from doctune.training import build, sources
 from doctune.training.build import Encoder
 from doctune.training.callbacks.checkpoint import NamedCheckpoint
+from doctune.training.callbacks.finite import FiniteLoss
 from doctune.training.callbacks.history import History
 from doctune.training.callbacks.predictions import PredictionWriter
 from doctune.training.callbacks.status import StatusFile, StatusHeartbeat
@@ -122,6 +123,7 @@ def _fit(
     best = build.checkpoint_callback(config, run)
     judged = {part: corpus.part(part) for part in ("val", "test")}
     callbacks = [
+        FiniteLoss(),
         History(run / "training_history.json"),
         StatusHeartbeat(status, config.monitor.metric, module.optimisation.total_steps),
         PredictionWriter(run / "predictions", corpus.labels, judged),
@@ -130,7 +132,7 @@ def _fit(
     ]
     trainer = build.trainer(config, run, precision, callbacks)
     started = time.monotonic()
-    trainer.fit(module, datamodule)
+    _fit_or_interrupt(trainer, module, datamodule)
     record.update(
         precision=precision,
         training_seconds=round(time.monotonic() - started, 1),
@@ -138,6 +140,16 @@ def _fit(
         stopped="max_epochs" if trainer.current_epoch >= config.trainer.max_epochs else "early_stopping",
     )
     return trainer, best
+
+
+def _fit_or_interrupt(trainer: Trainer, module: ClassificationModule, datamodule: FileContentDataModule) -> None:
+    try:
+        trainer.fit(module, datamodule)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        # Lightning turns Ctrl-C into exit(1); to a shell and a sweep an interrupted run is an interrupted run.
+        raise KeyboardInterrupt from None
 
 
 def _judge(
@@ -187,6 +199,9 @@ def _phases(status: StatusFile) -> Iterator[None]:
         yield
     except DoctuneError:
         status.update(phase="refused")
+        raise
+    except KeyboardInterrupt:
+        status.update(phase="interrupted")
         raise
     except BaseException:
         status.update(phase="failed")

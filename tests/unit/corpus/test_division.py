@@ -71,6 +71,25 @@ def test_a_saved_split_is_used_as_it_is(tmp_path):
     assert [(document.id, status) for document, status, _ in again.left_out] == [("a99", "not_in_split")]
 
 
+def test_a_text_under_two_labels_judges_nothing_in_a_saved_split_either(tmp_path):
+    first = divide(DOCUMENTS, SplitSettings(seed=1))
+    write_splits(first.documents, tmp_path / "splits.parquet")
+    judged = [d for d in DOCUMENTS if parts(first)[d.id] == "test"]
+    pair = [d for d in judged if d.label == "a"][:1] + [d for d in judged if d.label == "b"][:1]
+    twins = [replace(d, text="same", group="same") if d in pair else d for d in DOCUMENTS]
+    settings = SplitSettings(file=tmp_path / "splits.parquet")
+    division = divide(twins, settings)
+    assert len(pair) == 2
+    assert {d.id for d, status, _ in division.left_out if status == "two_labels"} == {d.id for d in pair}
+
+
+def test_documents_that_may_only_train_do_not_make_a_class_large_enough():
+    rare = make("c", 3)
+    twin = replace(make("a", 1, start=60)[0], text="tc0", group="gc0")
+    with pytest.raises(DataError, match=r"Too small: c \(2\)"):
+        divide([*DOCUMENTS, *rare, twin], SplitSettings())
+
+
 def test_a_saved_split_that_leaks_is_refused(tmp_path):
     first = divide(DOCUMENTS, SplitSettings(seed=1))
     write_splits(first.documents, tmp_path / "splits.parquet")

@@ -6,6 +6,7 @@ import pytest
 
 from doctune.corpus.store import Entry, TextStore, prune
 from doctune.documents import Document
+from doctune.errors import ArtifactError
 
 
 class Reader:
@@ -104,6 +105,19 @@ def test_a_kill_while_sealing_leaves_the_same_store(tmp_path, monkeypatch):
     assert reader.read == []
     whole, killed = (sorted((tmp_path / name).glob("texts/*/part-*")) for name in ("whole", "killed"))
     assert [path.read_bytes() for path in killed] == [path.read_bytes() for path in whole]
+
+
+def test_a_damaged_part_is_named_and_can_be_deleted(tmp_path):
+    paths = make(tmp_path / "files", 3)
+    store, _ = fill(tmp_path / "cache", paths, Reader())
+    (part,) = store.folder.glob("part-*.arrow")
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(ArtifactError, match=r"part-\w+\.arrow is damaged .* Delete it: what it held is read again"):
+        fill(tmp_path / "cache", paths, Reader())
+    part.unlink()
+    reader = Reader()
+    fill(tmp_path / "cache", paths, reader)
+    assert len(reader.read) == 3
 
 
 def test_entries_that_nobody_used_are_pruned(tmp_path):

@@ -13,7 +13,7 @@ TEXTS = ["one two three", "one", "two two"]
 
 def test_a_batch_is_padded_to_its_longest_window(tmp_path):
     tokenizer = learn_wordpiece(TEXTS * 3, 100)
-    tokens = tokenise(tmp_path, tokenizer, 8, list("abc"), TEXTS)
+    tokens = tokenise(tmp_path, tokenizer, 8, "store", list("abc"), TEXTS)
     batch = TokenDataset(tokens, [2, 0, 1], pad_id=0).__getitems__(MicroBatch((2, 1), 0.5))
     two, one = tokenizer.token_to_id("two"), tokenizer.token_to_id("one")
     assert batch["input_ids"].tolist() == [[2, two, two, 3], [2, one, 3, 0]]

@@ -127,7 +127,8 @@ class FileContentDataModule(LightningDataModule):
 
     def _tokenise(self, documents: Sequence[LabelledDocument]) -> Tokens:
         contents = [document.content for document in documents]
-        return tokenise(self._cache, self._tokenizer, self._max_length, contents, self._corpus.texts(documents))
+        store, texts = self._corpus.store.folder.name, self._corpus.texts(documents)
+        return tokenise(self._cache, self._tokenizer, self._max_length, store, contents, texts)
 
     def _training_batches(self) -> LengthAwareBatches:
         lengths = self._tokens["train"].lengths()
