@@ -66,6 +66,7 @@ def test_an_unreachable_hub_is_said_before_any_file_is_read(tmp_path, manifest_o
         ("model=nope", ["Could not find 'model/nope'", "distilbert_mini", "roberta", "minilm"]),
         ("optim.lrr=1", ["Key 'lrr' not in 'OptimConfig'", "optim.lrr"]),
         ("optim.lr=fast", ["optim.lr", "'fast'"]),
+        ("data.manifest=é.csv", ["Put such a value in quotes, inside those of the shell: \"key='value'\"."]),
         ("+optim.lrr=1", ["There is no key optim.lrr"]),
         ("trainer.effective_batch_size=10 trainer.micro_batch_size=4", ["is not a multiple of"]),
     ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -132,8 +133,15 @@ def _summary(result: ScanResult, out: Path, stats: Path) -> str:
     lines += ["", f"manifest:   {out}", f"statistics: {stats}", ""]
     if len(counts) == 1:
         lines.append("A classifier needs two classes or more; this manifest has one.")
-    lines.append(f"next: python train.py data=ifmos data.manifest={shlex.quote(str(out))}")
+    lines.append(f"next: python train.py data=ifmos {_override('data.manifest', str(out))}")
     return "\n".join(lines)
+
+
+def _override(key: str, value: str) -> str:
+    """A Hydra override as a shell takes it; Hydra wants quotes of its own around anything but plain letters."""
+    is_plain = re.fullmatch(r"[A-Za-z0-9_ ./:+%@-]+", value)
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return shlex.quote(f"{key}={value}" if is_plain else f"{key}='{escaped}'")
 
 
 def _table(counts: dict[str, int]) -> list[str]:

@@ -118,4 +118,6 @@ def _hydra_message(error: Exception) -> str:
     causes = [str(error)]
     if isinstance(error.__cause__, OmegaConfBaseException):
         causes.append(str(error.__cause__))
+    if "LexerNoViableAlt" in causes[0]:
+        causes.append("""Put such a value in quotes, inside those of the shell: "key='value'".""")
     return "\n".join(causes)

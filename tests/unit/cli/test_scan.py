@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_it_says_what_it_wrote_and_what_to_type_next(documents, tmp_path, capsys
         f"manifest:   {out}\n"
         f"statistics: {tmp_path / 'my manifests/m_stats.json'}\n"
         "\n"
-        f"next: python train.py data=ifmos data.manifest='{out}'\n"
+        f"next: python train.py data=ifmos 'data.manifest={out}'\n"
     )
 
 
@@ -136,3 +137,20 @@ def test_a_place_that_cannot_be_written_is_refused(documents):
 def test_a_missing_root_is_refused():
     with pytest.raises(DataError, match=r"^There is no folder nowhere; "):
         command.run(parse("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("name", "typed"),
+    [
+        ("data.csv", "data.manifest=data.csv"),
+        ("my data.csv", "'data.manifest=my data.csv'"),
+        ("mes été.csv", """'data.manifest='"'"'mes été.csv'"'"''"""),
+    ],
+)
+def test_the_next_command_can_be_typed_as_it_is(name, typed):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    override = command._override("data.manifest", name)
+    assert override == typed
+    (parsed,) = OverridesParser.create().parse_overrides(shlex.split(override))
+    assert parsed.value() == name
