@@ -32,8 +32,8 @@ MAX_NAMES = 80  # more names than this along one axis cannot be read, so only ev
 def loss_curves(history: Sequence[dict[str, Any]], best_epoch: int | None) -> Figure:
     """Training and validation loss per epoch; epochs without a value leave a gap."""
     figure, axes = _epoch_axes(history, best_epoch)
-    _draw(axes, history, "train_loss", "training", BLUE, "o")
-    _draw(axes, history, "val_loss", "validation", VERMILLION, "s")
+    _draw(axes, history, "train_loss", "training, as minimised (weighted, smoothed)", BLUE, "o")
+    _draw(axes, history, "val_loss", "validation, plain", VERMILLION, "s")
     axes.set_title("Loss")
     axes.set_ylabel("cross entropy, nats")
     axes.set_ylim(bottom=0)

@@ -23,13 +23,13 @@ def texts_of(figure):
 
 def test_loss_curves_show_both_losses_and_the_best_epoch():
     lines = lines_of(plots.loss_curves(HISTORY, best_epoch=2))
-    np.testing.assert_array_equal(lines["training"], [np.nan, 1.0])
-    assert list(lines["validation"]) == [1.5, 0.9]
+    np.testing.assert_array_equal(lines["training, as minimised (weighted, smoothed)"], [np.nan, 1.0])
+    assert list(lines["validation, plain"]) == [1.5, 0.9]
     assert "best epoch (2)" in lines
 
 
 def test_a_loss_that_was_never_measured_has_no_curve():
-    assert list(lines_of(plots.loss_curves([{"epoch": 1, "val_loss": 1.0}], None))) == ["validation"]
+    assert list(lines_of(plots.loss_curves([{"epoch": 1, "val_loss": 1.0}], None))) == ["validation, plain"]
 
 
 def test_metric_curve_shows_baselines_on_the_whole_range():
