@@ -128,7 +128,14 @@ def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path, tiny, m
 def test_an_interrupted_run_ends_with_130(tmp_path, tiny, manifest_of_files):
     command = [sys.executable, str(ROOT / "train.py"), *tiny, f"data.manifest={manifest_of_files}"]
     endless = ["trainer.max_epochs=100000", "callbacks.early_stopping.enabled=false", "logger=csv"]
-    process = subprocess.Popen([*command, *endless], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*command, *endless],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A job in the background of a script ignores SIGINT, and so would everything that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     while b"Epoch 1/" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
