@@ -26,10 +26,10 @@ demo: setup $(MANIFEST) ## find real files on this machine, train a small classi
 train: setup ## make a run: make train ARGS='model=distilbert data=ifmos'
 	$(BIN)/python train.py $(ARGS)
 
-test: setup ## the tests that take seconds
+test: setup ## the tests, a few minutes
 	$(BIN)/python -m pytest -m 'not slow'
 
-test-all: setup ## all tests
+test-all: setup ## those marked slow too
 	$(BIN)/python -m pytest
 
 lint: setup ## ruff (lint and format) and mypy
