@@ -62,19 +62,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _documents(paths: Iterable[Path], predictor: Predictor) -> Iterator[Document]:
     from doctune.text.sandbox import extract_files
+    from doctune.text.walk import walk_files
 
-    return extract_files(_files(paths), predictor.artifact.extract)
-
-
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Files as they are; folders as the regular files below them, in name order."""
-    for path in paths:
-        if not path.is_dir():
-            yield path
-            continue
-        for folder, subfolders, names in os.walk(path):
-            subfolders.sort()
-            yield from (Path(folder, name) for name in sorted(names) if not Path(folder, name).is_symlink())
+    return extract_files(walk_files(paths), predictor.artifact.extract)
 
 
 def _from_stdin(predictor: Predictor) -> Document:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from doctune.corpus.account import LEFT_OUT, AccountRow, totals, write_account
-from doctune.corpus.division import Division, LabelledDocument, SplitSettings, divide, write_splits
+from doctune.corpus.division import MERGED_LABEL, Division, LabelledDocument, SplitSettings, divide, write_splits
 from doctune.corpus.duplicates import DuplicateGroups
 from doctune.corpus.grouping import groups_of
 from doctune.corpus.manifest import Manifest, Row
@@ -87,6 +87,8 @@ def prepare(
     _refuse_too_many_unusable(manifest, left_out, len(ungrouped), max_unusable)
     documents, groups = group_documents(ungrouped, store, duplicate_threshold)
     division = divide(documents, split)
+    if division.merged:
+        log.info("Too small, now part of %r: %s.", MERGED_LABEL, ", ".join(division.merged))
     places = {document.id: place for place, document in enumerate(documents)}
     kept = groups.only([places[document.id] for document in division.documents])
     account = _account(left_out, division, {document.id: document.label for document in documents})
