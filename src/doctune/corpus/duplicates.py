@@ -99,13 +99,6 @@ def conflicting_groups(groups: Sequence[str], labels: Sequence[str]) -> dict[str
     return {group: tuple(sorted(names)) for group, names in sorted(found.items()) if len(names) > 1}
 
 
-def near_duplicate_groups(
-    texts: Sequence[str], *, threshold: float = DEFAULT_THRESHOLD, num_perm: int = 128, shingle_tokens: int = 5
-) -> list[str]:
-    """A group name for each text; texts that are near-duplicates share one. See `duplicate_groups`."""
-    return list(duplicate_groups(texts, threshold=threshold, num_perm=num_perm, shingle_tokens=shingle_tokens).near)
-
-
 def duplicate_groups(
     texts: Sequence[str], *, threshold: float = DEFAULT_THRESHOLD, num_perm: int = 128, shingle_tokens: int = 5
 ) -> DuplicateGroups:

@@ -10,13 +10,17 @@ from doctune.corpus.duplicates import (
     NearPair,
     conflicting_groups,
     duplicate_groups,
-    near_duplicate_groups,
     rows_per_band,
     shingles,
     similarity,
     text_groups,
 )
 from doctune.errors import ConfigError
+
+
+def near_duplicate_groups(texts, **settings):
+    return list(duplicate_groups(texts, **settings).near)
+
 
 VOCABULARY = [f"{first}{second}" for first in "bcdfghjklmnpqrstvwxz" for second in ("an", "elu", "iro", "osta", "um")]
 
