@@ -118,7 +118,7 @@ def finished_run(manifest_of_files, tmp_path_factory) -> Path:
         *TINY,
         f"data.manifest={manifest_of_files}",
         f"data.cache_dir={cache}",
-        "optim.lr=2e-3",
+        "optim.lr=4e-3",
         "optim.head_lr_multiplier=1",
         "schedule.warmup_ratio=0.3",
         "trainer.max_epochs=16",
@@ -134,12 +134,14 @@ def finished_run(manifest_of_files, tmp_path_factory) -> Path:
 
 def save_tiny_encoder(kind: str, folder: Path) -> Path:
     """A random encoder of a stock architecture with its usual tokenizer, as `save_pretrained` writes it."""
+    import torch
     import transformers as hf
     from tokenizers import ByteLevelBPETokenizer
 
     from doctune.nets.encoder import scratch_tokenizer
     from doctune.text.vocabulary import learn_wordpiece
 
+    torch.manual_seed(0)
     texts = [
         "Take two eggs and sugar.",
         "2026-01-03;invoice 13;9.00;EUR",

@@ -1,4 +1,4 @@
-"""The three errors a person can meet.
+"""The errors a person can meet.
 
 Each message says what was found, where (key, file, row), what is allowed, and what to type next.
 """
@@ -18,3 +18,7 @@ class DataError(DoctuneError):
 
 class ArtifactError(DoctuneError):
     """A run folder, a model folder or a pretrained model is missing, incomplete or foreign."""
+
+
+class TrainingError(DoctuneError):
+    """A run that was rightly asked for could not go on; its exit status is 1, not that of a caller's mistake."""

@@ -40,6 +40,8 @@ def test_the_folder_has_what_the_contract_names(finished_run):
         "model/doctune.json",
         "predictions/val.parquet",
         "predictions/test.parquet",
+        "report/index.html",
+        "report/methods.txt",
         "report/report.json",
         "report/summary.txt",
         "report/loss_curves.png",
@@ -67,7 +69,7 @@ def test_status_ends_with_finished(finished_run):
     status = read_json(finished_run / "status.json")
     assert list(status) == [
         "phase", "epoch", "epochs", "step", "steps", "train_loss", "monitor", "value", "gap_status", "rate",
-        "eta_low_s", "eta_high_s", "updated_at", "pid",
+        "eta_low_s", "eta_high_s", "updated_at", "pid", "started_at", "host", "warnings", "may_stop_early",
     ]  # fmt: skip
     assert (status["phase"], status["epoch"], status["epochs"], status["monitor"]) == (
         "finished",
@@ -104,7 +106,15 @@ def test_live_metrics_equal_the_reported_ones(finished_run):
 def test_checkpoints_load_without_pickle(finished_run):
     checkpoint = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["optimisation"]["total_steps"] == 144
-    assert {name.split("{")[0] for name in checkpoint["callbacks"]} == {"History", "NamedCheckpoint"}
+    assert {name.split("{")[0] for name in checkpoint["callbacks"]} == {
+        "GapGuard", "History", "LearningGuards", "MetricsRows", "NamedCheckpoint",
+    }  # fmt: skip
+    inside = checkpoint["doctune"]
+    assert inside["metrics"]["val/loss"] == pytest.approx(
+        read_json(finished_run / "training_history.json")[-1]["val_loss"]
+    )
+    assert inside["config"]["optim"]["lr"] == 4e-3
+    assert {"git", "versions", "saved_at"} <= set(inside)
 
 
 def test_environment_says_what_a_rerun_needs(finished_run):

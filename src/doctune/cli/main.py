@@ -21,6 +21,7 @@ COMMANDS = {
     "scan": "folders -> training manifest",
     "extract": "files -> text",
     "audit": "findings about a manifest or a folder per class",
+    "status": "where a run stands",
     "predict": "labels for files, folders, or text on stdin",
 }
 # These are configured with Hydra: their arguments are overrides, which Hydra parses itself.

@@ -1,9 +1,13 @@
-"""Token ids on disk: every document is tokenised once per tokenizer, window and corpus, then memory-mapped."""
+"""Token ids on disk: every document is tokenised once per tokenizer, window and corpus, then memory-mapped.
+
+Shapes: N documents, W windows of all of them together.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,74 +19,98 @@ from tokenizers import Tokenizer
 
 from doctune.corpus.store import mark_used
 from doctune.files import written_whole
-from doctune.text.windows import head_windows
+from doctune.text.windows import leading_windows
 
 _TEXTS_PER_BATCH = 512
 
 
 class Tokens(Sequence[NDArray[np.int32]]):
-    """Windows of token ids as one flat memory map: window i is `ids[offsets[i]:offsets[i + 1]]`."""
+    """The leading windows of documents as one flat memory map; as a sequence, the first window of each document.
+
+    Window w is `ids[offsets[w]:offsets[w + 1]]`; the windows of document d are `starts[d]` to `starts[d + 1] - 1`.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._ids = np.load(folder / "ids.npy", mmap_mode="r")
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
+        self._starts = np.load(folder / "starts.npy", mmap_mode="r")
 
     def __reduce__(self) -> tuple[type[Tokens], tuple[Path]]:
         """A worker process maps the files again; pickling the map would copy all of it."""
-        return Tokens, (self._folder,)
+        return Tokens, (self.folder,)
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self._starts) - 1
 
     def __getitem__(self, index: int) -> NDArray[np.int32]:  # type: ignore[override]  # slices are not needed
-        return self._ids[self._offsets[index] : self._offsets[index + 1]]
+        return self.window(index, 0)
+
+    def window(self, index: int, number: int) -> NDArray[np.int32]:
+        """Window `number` of a document, from 0."""
+        row = self._starts[index] + number
+        return self._ids[self._offsets[row] : self._offsets[row + 1]]
+
+    def num_windows(self, index: int) -> int:
+        """How many windows a document has; at least one."""
+        return int(self._starts[index + 1] - self._starts[index])
 
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens per window, shape (N,)."""
-        return np.diff(self._offsets)
+        """Tokens in the first window of each document, shape (N,)."""
+        return np.diff(self._offsets)[self._starts[:-1]]
 
 
 def tokenise(
-    cache: Path, tokenizer: Tokenizer, max_length: int, source: str, contents: Sequence[str], texts: Sequence[str]
+    cache: Path,
+    tokenizer: Tokenizer,
+    max_length: int,
+    source: str,
+    contents: Sequence[str],
+    texts: Sequence[str],
+    windows: int = 1,
 ) -> Tokens:
-    """The head windows of `texts`, from the cache where the same tokenizer has cut the same contents before.
+    """The leading windows of `texts`, from the cache where the same tokenizer has cut the same contents before.
 
     Args:
         cache: the cache folder.
         source: what shaped the texts, such as the name of their store.
-        contents: what identifies each text; with `source`, the tokenizer and `max_length` it is the cache's key.
+        contents: what identifies each text; with the rest it is the cache's key.
         texts: the texts in the same order; read only when the cache has no such entry.
+        windows: at most so many windows of each text are kept.
     """
-    folder = cache / "tokens" / _key(tokenizer, max_length, source, contents)
-    if not (folder / "offsets.npy").exists():  # written last: its presence means that all of it is there
-        _write(folder, _windows(tokenizer, max_length, texts), len(texts))
+    folder = cache / "tokens" / _key(tokenizer, max_length, windows, source, contents)
+    if not (folder / "starts.npy").exists():  # written last: its presence means that all of it is there
+        _write(folder, _windows(tokenizer, max_length, windows, texts))
     mark_used(folder)
     return Tokens(folder)
 
 
-def _key(tokenizer: Tokenizer, max_length: int, source: str, contents: Sequence[str]) -> str:
+def _key(tokenizer: Tokenizer, max_length: int, windows: int, source: str, contents: Sequence[str]) -> str:
     definition = json.loads(tokenizer.to_str())
     definition.update(truncation=max_length, padding=None)  # these two are state, left by whoever used it last
-    digest = hashlib.sha256(json.dumps([source, definition], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([source, windows, definition], sort_keys=True).encode())
     for content in contents:
         digest.update(content.encode())
     return digest.hexdigest()[:16]
 
 
-def _windows(tokenizer: Tokenizer, max_length: int, texts: Sequence[str]) -> Iterator[list[int]]:
+def _windows(
+    tokenizer: Tokenizer, max_length: int, windows: int, texts: Sequence[str]
+) -> Iterator[Sequence[Sequence[int]]]:
     iterator = iter(texts)
     while batch := list(islice(iterator, _TEXTS_PER_BATCH)):
-        yield from head_windows(tokenizer, batch, max_length)
+        yield from leading_windows(tokenizer, batch, max_length, windows)
 
 
-def _write(folder: Path, windows: Iterator[list[int]], count: int) -> None:
-    offsets = np.zeros(count + 1, dtype=np.int64)
+def _write(folder: Path, documents: Iterator[Sequence[Sequence[int]]]) -> None:
+    offsets, starts = array("q", [0]), array("q", [0])
     with written_whole(folder / "ids.npy") as temporary, _FlatFile(temporary) as flat:
-        for index, window in enumerate(windows):
-            offsets[index + 1] = flat.append(window)
-    with written_whole(folder / "offsets.npy") as temporary, temporary.open("wb") as stream:
-        np.save(stream, offsets)
+        for windows in documents:
+            offsets.extend(flat.append(window) for window in windows)
+            starts.append(starts[-1] + len(windows))
+    for name, values in {"offsets.npy": offsets, "starts.npy": starts}.items():
+        with written_whole(folder / name) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.asarray(values, dtype=np.int64))
 
 
 class _FlatFile:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import os
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from doctune.reports.numbers import counted, whole
+from doctune.reports.page import bar, document, escaped, isolated
 
 WIDTH = 100
 INDENT = 9
@@ -36,15 +38,15 @@ def _size_sentence(report: Report) -> str:
     bound = report["lengths"]["read_up_to_chars"]
     compared = f" (compared in their first {bound:,} characters)" if bound else ""
     return (
-        f"{_counted(report['rows'], 'row')}, {_counted(report['documents'], 'usable document')} in "
-        f"{_counted(classes, 'class', 'classes')}; without copies and near-copies {report['different']:,}"
+        f"{counted(report['rows'], 'row')}, {counted(report['documents'], 'usable document')} in "
+        f"{counted(classes, 'class', 'classes')}; without copies and near-copies {report['different']:,}"
         f"{compared}"
     )
 
 
 def _verdict(report: Report) -> str:
     totals = [(word, report["totals"][name]) for name, word in SEVERITY_WORDS.items() if report["totals"][name]]
-    return ", ".join(_counted(count, word) for word, count in totals) or "nothing found"
+    return ", ".join(counted(count, word) for word, count in totals) or "nothing found"
 
 
 def _finding_lines(report: Report, finding: Mapping[str, Any]) -> list[str]:
@@ -63,7 +65,7 @@ def _class_lines(classes: Mapping[str, Mapping[str, Any]]) -> list[str]:
     width = max(min(width, 40), len("class"))
     lines = [
         f"  {label[:width]:<{width}}  {facts['documents']:>9,}  {facts['different']:>9,}  "
-        f"{_number(facts['median_tokens']):>13}  {_share(facts['cut_share']):>5}"
+        f"{whole(facts['median_tokens']):>13}  {_share(facts['cut_share']):>5}"
         for label, facts in ordered
     ]
     if len(lines) > MAX_CLASS_LINES:
@@ -89,7 +91,7 @@ def _length_note(lengths: Mapping[str, Any]) -> str:
     if lengths["at_that_bound"]:
         note += (
             f" Files were read up to {lengths['read_up_to_chars']:,} characters, which "
-            f"{_counted(lengths['at_that_bound'], 'document')} reached: those are longer than the table says."
+            f"{counted(lengths['at_that_bound'], 'document')} reached: those are longer than the table says."
         )
     return note
 
@@ -108,75 +110,27 @@ def _shortened(report: Report, example: str) -> str:
     return example.replace(root.rstrip(os.sep) + os.sep, "") if len(root) > 1 else example
 
 
-def _counted(number: int, singular: str, plural: str = "") -> str:
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
-
-
-def _number(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
-
-
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:.0%}"
 
 
 # --- HTML --------------------------------------------------------------------------------------------------------
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6675; --line: #dde2e9; --page: #f5f7fa; --card: #ffffff;
-  --error: #b3261e; --warning: #9a5b00; --info: #2b5fa8; --bar: #7fa3d4; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #a2adbb; --line: #333c48; --page: #14181e;
-  --card: #1d232b; --error: #ff8a80; --warning: #f0b35a; --info: #8bb8f5; --bar: #46689a; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 60rem; padding: 1.25rem 1rem 3rem; background: var(--page); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.4rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.1rem; margin: 2rem 0 .6rem; }
-p { margin: .3rem 0; }
-.soft { color: var(--soft); }
-.totals { display: flex; flex-wrap: wrap; gap: .5rem; margin: 1rem 0; padding: 0; list-style: none; }
-.totals li { border: 1px solid var(--line); border-radius: 999px; background: var(--card); padding: .15rem .8rem; }
-article { background: var(--card); border: 1px solid var(--line); border-left: 4px solid var(--tone);
-  border-radius: 6px; padding: .7rem 1rem; margin: .7rem 0; }
-.error { --tone: var(--error); } .warning { --tone: var(--warning); } .info { --tone: var(--info); }
-.tag { color: var(--tone); font-weight: 600; font-size: .8rem; letter-spacing: .04em; text-transform: uppercase; }
-details { margin-top: .4rem; } summary { cursor: pointer; color: var(--soft); }
-details ul { margin: .4rem 0 0; padding-left: 1.1rem; }
-details li { font: .82rem/1.5 ui-monospace, SFMono-Regular, Consolas, monospace; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; }
-th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 500; border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; }
-td.name { white-space: normal; overflow-wrap: anywhere; min-width: 5rem; }
-td.wide { width: 35%; }
-@media (max-width: 40rem) { .wide { display: none; } th, td { padding: .35rem .45rem; } }
-.bar { display: block; height: .7rem; min-width: 2px; border-radius: 2px; background: var(--bar); }
-"""
-
 
 def page(report: Report) -> str:
     """The HTML made from the JSON of an audit; no script, no file beside it, every text escaped."""
-    title = _escaped(f"Audit of {report['source']}")
+    title = f"Audit of {report['source']}"
     body = "\n".join(
         [
-            f"<h1>{title}</h1>",
-            f'<p class="soft">{_escaped(_size_sentence(report))}</p>',
+            f"<h1>{escaped(title)}</h1>",
+            f'<p class="soft">{escaped(_size_sentence(report))}</p>',
             *_totals(report),
             *(_card(report, finding) for finding in report["findings"]),
             *_class_table(report["classes"]),
             *_length_table(report["lengths"]),
         ]
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
-
-
-def _escaped(text: object) -> str:
-    return html.escape(str(text), quote=True)
+    return document(title, body)
 
 
 def _totals(report: Report) -> Iterator[str]:
@@ -184,7 +138,7 @@ def _totals(report: Report) -> Iterator[str]:
         yield "<p>Nothing found.</p>"
         return
     items = (
-        f'<li class="{severity}"><span class="tag">{_counted(report["totals"][severity], word)}</span></li>'
+        f'<li class="{severity}"><span class="tag">{counted(report["totals"][severity], word)}</span></li>'
         for severity, word in SEVERITY_WORDS.items()
         if report["totals"][severity]
     )
@@ -195,13 +149,13 @@ def _card(report: Report, finding: Mapping[str, Any]) -> str:
     severity = finding["severity"]
     heading = f"{SEVERITY_WORDS[severity]} · {finding['kind'].replace('_', ' ')}"
     return (
-        f'<article class="{severity}"><span class="tag">{_escaped(heading)}</span>'
-        f"<p>{_escaped(finding['message'])}</p>{_example_list(report, finding)}</article>"
+        f'<article class="{severity}"><span class="tag">{escaped(heading)}</span>'
+        f"<p>{escaped(finding['message'])}</p>{_example_list(report, finding)}</article>"
     )
 
 
 def _example_list(report: Report, finding: Mapping[str, Any]) -> str:
-    examples = [f"<li>{_escaped(_shortened(report, example))}</li>" for example in finding["examples"]]
+    examples = [f"<li>{escaped(_shortened(report, example))}</li>" for example in finding["examples"]]
     if not examples:
         return ""
     # What spoils the scores is shown at once; the rest opens on demand.
@@ -218,11 +172,9 @@ def _class_table(classes: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield '<div class="scroll"><table><thead><tr><th>class</th><th class="wide"></th><th>documents</th>'
     yield "<th>different</th><th>median tokens</th><th>cut</th></tr></thead><tbody>"
     for label, facts in ordered:
-        width = 100 * facts["documents"] / largest
-        bar = f'<span class="bar" style="width:{width:.1f}%"></span>' if facts["documents"] else ""
         yield (
-            f'<tr><td class="name">{_escaped(label)}</td><td class="wide">{bar}</td><td>{facts["documents"]:,}</td>'
-            f"<td>{facts['different']:,}</td><td>{_number(facts['median_tokens'])}</td>"
+            f'<tr><td class="name">{isolated(label)}</td><td class="wide">{bar(facts["documents"] / largest)}</td>'
+            f"<td>{facts['different']:,}</td><td>{whole(facts['median_tokens'])}</td>"
             f"<td>{_share(facts['cut_share'])}</td></tr>"
         )
     yield "</tbody></table></div>"
@@ -237,4 +189,4 @@ def _length_table(lengths: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("characters", "tokens"):
         cells = "".join(f"<td>{value:,}</td>" for value in lengths[kind].values())
         yield f"<tr><td>{kind}</td>{cells}</tr>"
-    yield f'</tbody></table></div><p class="soft">{_escaped(_length_note(lengths))}</p>'
+    yield f'</tbody></table></div><p class="soft">{escaped(_length_note(lengths))}</p>'

@@ -6,38 +6,54 @@ colour alone. Scores are drawn on the whole range from 0 to 1, since a cut axis 
 
 from __future__ import annotations
 
+import html
+import io
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
 from doctune.files import written_whole
 
 BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 DPI = 120
+COLOURS = 128
+WIDE, NARROW = (7.0, 4.2), (5.2, 4.0)  # inches
+GRID = "#e4e4e4"
+PAGE_COLOURS = {"#000000": "currentColor", GREY.lower(): "var(--soft)", GRID: "var(--line)"}
 POINTS_PER_INCH = 72
 DIGIT_WIDTH = 0.62  # of the font size, in the default font
+LETTER_WIDTH = 0.52  # likewise, on average
+LEGEND_SIZE = 9
 MAX_NAME = 30
 MAX_NAMES = 80  # more names than this along one axis cannot be read, so only every second, third … is written
 
 
-def loss_curves(history: Sequence[dict[str, Any]], best_epoch: int | None) -> Figure:
-    """Training and validation loss per epoch; epochs without a value leave a gap."""
-    figure, axes = _epoch_axes(history, best_epoch)
+def loss_curves(history: Sequence[dict[str, Any]], best_epoch: int | None, size: tuple[float, float] = WIDE) -> Figure:
+    """Training and validation loss per epoch; epochs without a value leave a gap. `size` is in inches.
+
+    The loss that is minimised is weighted, smoothed and under dropout. What validation is compared with is a sample of
+    the training documents in evaluation mode.
+    """
+    figure, axes = _epoch_axes(history, best_epoch, size)
     _draw(axes, history, "train_loss", "training, as minimised (weighted, smoothed)", BLUE, "o")
+    _draw(axes, history, "train_eval_loss", "training sample, evaluation mode", GREEN, "^")
     _draw(axes, history, "val_loss", "validation, plain", VERMILLION, "s")
     axes.set_title("Loss")
     axes.set_ylabel("cross entropy, nats")
     axes.set_ylim(bottom=0)
-    _legend(axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -46,6 +62,7 @@ def metric_curve(
     metrics: dict[str, str],
     best_epoch: int | None,
     baselines: dict[str, float],
+    size: tuple[float, float] = WIDE,
 ) -> Figure:
     """Validation scores per epoch, with the baselines as level lines.
 
@@ -54,8 +71,9 @@ def metric_curve(
         metrics: history key -> name in the legend; the first is the one that the baselines are of.
         best_epoch: marked with a line; None marks none.
         baselines: name in the legend -> validation score.
+        size: in inches.
     """
-    figure, axes = _epoch_axes(history, best_epoch)
+    figure, axes = _epoch_axes(history, best_epoch, size)
     for (key, name), colour, marker in zip(metrics.items(), (VERMILLION, BLUE, GREEN), "so^", strict=False):
         _draw(axes, history, key, name, colour, marker)
     for (name, value), style in zip(baselines.items(), ("--", ":", "-."), strict=False):
@@ -64,7 +82,7 @@ def metric_curve(
     axes.set_ylabel("score")
     if all(0 <= value <= 1 for key in metrics for value in _values(history, key) if not math.isnan(value)):
         axes.set_ylim(0, 1)
-    _legend(axes)
+    _legend(figure, axes)
     return figure
 
 
@@ -93,10 +111,38 @@ def confusion_matrix(confusion: NDArray[np.int64], labels: Sequence[str], title:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all; letters that the font lacks become boxes without a warning."""
-    with written_whole(path) as temporary, warnings.catch_warnings():
+    """Write a figure as PNG, whole or not at all; letters that the font lacks become boxes without a warning.
+
+    A palette of 128 colours halves the size of large matrices, and nobody sees the difference.
+    """
+    drawn = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight")
+        figure.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight")
+    picture = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    with written_whole(path) as temporary:
+        picture.save(temporary, format="png", optimize=True)
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as an SVG element for an HTML page: its text stays text, its ink is the page's own.
+
+    Args:
+        figure: lines and text, such as curves; a matrix makes a smaller PNG.
+        name: what the picture shows, for readers that cannot see it; one page must not hold two of a name.
+    """
+    drawn = io.StringIO()
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(drawn, format="svg", transparent=True, metadata=metadata)
+    text = drawn.getvalue()
+    text = text[text.index("<svg") :].rstrip()
+    for colour, of_page in PAGE_COLOURS.items():
+        text = text.replace(colour, of_page)
+    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # nothing refers to them, and two pictures would share them
+    box = re.search(r'viewBox="[\d. ]+"', text)
+    assert box, "matplotlib writes the size of a picture"
+    return f'<svg {box[0]} role="img" aria-label="{html.escape(name)}">{text[text.index(">") + 1 :]}'
 
 
 def shorten(name: str, width: int = MAX_NAME) -> str:
@@ -108,14 +154,16 @@ def shorten(name: str, width: int = MAX_NAME) -> str:
     return name[: width - 1 - tail] + "…" + name[len(name) - tail :]
 
 
-def _epoch_axes(history: Sequence[dict[str, Any]], best_epoch: int | None) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+def _epoch_axes(
+    history: Sequence[dict[str, Any]], best_epoch: int | None, size: tuple[float, float]
+) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     epochs = [row["epoch"] for row in history]
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    axes.grid(color="#e4e4e4", linewidth=0.8)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if best_epoch is not None:
@@ -136,12 +184,13 @@ def _values(history: Sequence[dict[str, Any]], key: str) -> list[float]:
     return [math.nan if row.get(key) is None else float(row[key]) for row in history]
 
 
-def _legend(axes: Axes) -> None:
-    """Below the axes, where it can never cover a curve."""
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Below the axes, where it can never cover a curve; as many columns, up to 3, as the figure has room for."""
     handles, names = axes.get_legend_handles_labels()
     if handles:
-        columns = 2 if max(map(len, names)) > 16 else 3
-        axes.figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+        width = figure.get_figwidth() * POINTS_PER_INCH
+        columns = min(3, max(1, int(width / (LETTER_WIDTH * LEGEND_SIZE * max(map(len, names)) + 40))))
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, frameon=False, fontsize=LEGEND_SIZE)
 
 
 def _row_shares(confusion: NDArray[np.int64]) -> NDArray[np.float64]:

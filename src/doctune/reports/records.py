@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from doctune.errors import ArtifactError
@@ -43,6 +44,7 @@ class RunRecords:
 
     `val` and `test` are None for a part without documents; `baselines` is empty where none was fitted;
     `baseline_ids` maps a baseline's name to its label ids `(N,)` for the test documents, in the order of `test`.
+    `config` is what Hydra composed and `overrides` what was typed for it; both are empty where Hydra did not start it.
     """
 
     folder: Path
@@ -54,6 +56,8 @@ class RunRecords:
     baselines: dict[str, dict[str, Any]]
     baseline_ids: dict[str, NDArray[np.int64]]
     environment: dict[str, Any]
+    config: dict[str, Any]
+    overrides: list[str]
 
 
 def read_run(run: Path) -> RunRecords:
@@ -78,6 +82,8 @@ def read_run(run: Path) -> RunRecords:
         baselines=_read_json(run, "data/baselines.json", dict) if (run / "data/baselines.json").exists() else {},
         baseline_ids=_read_baseline_ids(run / "predictions/baselines_test.parquet", labels, test),
         environment=_read_json(run, "environment.json", dict),
+        config=_read_yaml(run / ".hydra/config.yaml", dict),
+        overrides=_read_yaml(run / ".hydra/overrides.yaml", list),
     )
 
 
@@ -165,6 +171,19 @@ def _read_json(run: Path, name: str, kind: type) -> Any:
         raise ArtifactError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(value, kind):
         raise ArtifactError(f"{path} must hold a JSON {'object' if kind is dict else 'list'}.")
+    return value
+
+
+def _read_yaml(path: Path, kind: type) -> Any:
+    """What a file of Hydra holds; nothing where there is none."""
+    if not path.is_file():
+        return kind()
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ArtifactError(f"{path} cannot be read as YAML: {error}.") from error
+    if not isinstance(value, kind):
+        raise ArtifactError(f"{path} must hold a YAML {'mapping' if kind is dict else 'list'}.")
     return value
 
 

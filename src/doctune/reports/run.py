@@ -5,9 +5,11 @@ Shapes: L labels.
 
 from __future__ import annotations
 
+import base64
 import csv
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 
 from doctune.errors import ArtifactError
 from doctune.files import write_json, write_text, written_whole
-from doctune.reports import plots
+from doctune.reports import html, plots
+from doctune.reports.methods import describe_methods
 from doctune.reports.records import Predictions, RunRecords, read_run
 from doctune.reports.summary import summarize
 from doctune.reports.verdict import BASELINE_WORDS, METRIC_WORDS, PART_WORDS, judge, judged_metric
@@ -25,8 +28,11 @@ from doctune.scoring.intervals import bootstrap_intervals, bootstrap_mean_interv
 
 SCHEMA = 1
 CONFUSED_PAIRS = 20
+WORST_MISTAKES = 20
 FILES = (
+    "index.html",
     "summary.txt",
+    "methods.txt",
     "report.json",
     "per_class.csv",
     "loss_curves.png",
@@ -46,7 +52,10 @@ def write_report(run: Path) -> Path:
     folder = run / "report"
     write_json(folder / "report.json", report)
     _write_per_class(report["per_class"], folder / "per_class.csv")
-    _write_plots(records, report, folder)
+    pictures = _write_plots(records, report, folder)
+    methods = describe_methods(report, records.config)
+    write_text(folder / "methods.txt", methods + "\n")
+    write_text(folder / "index.html", html.page(report, records, pictures, methods))
     write_text(folder / "summary.txt", summarize(report))
     return folder / "summary.txt"
 
@@ -75,9 +84,11 @@ def build_report(records: RunRecords) -> dict[str, Any]:
         "labels": list(records.labels.names),
         "per_class": _per_class(records, confusion),
         "confused_pairs": _confused_pairs(confusion, records.labels.names),
+        "worst_mistakes": _worst_mistakes(predictions, records.labels.names),
         "confusion": confusion.tolist(),
         "account": records.audit,
-        "notes": [*(records.environment.get("notes") or []), *_notes(records, confusion, part, monitor)],
+        "notes": [*_told(records), *_notes(records, confusion, part, monitor)],
+        "alarms": records.environment.get("alarms") or [],
         "files": list(FILES),
     }
     plain: dict[str, Any] = _finite(report)
@@ -121,6 +132,7 @@ def _training_facts(records: RunRecords) -> dict[str, Any]:
         "best_checkpoint",
         "training_seconds",
         "precision",
+        "micro_batch_size",
         "stopped",
         "seed",
         "command",
@@ -181,6 +193,31 @@ def _confused_pairs(confusion: NDArray[np.int64], labels: Sequence[str]) -> list
     ]
 
 
+def _worst_mistakes(predictions: Predictions, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """The wrong predictions with the highest probability, highest first; equal ones in the order of the file."""
+    rows = np.arange(len(predictions))
+    sureness = predictions.probabilities[rows, predictions.predicted]
+    wrong = np.flatnonzero(predictions.truth != predictions.predicted)
+    worst = wrong[np.argsort(-sureness[wrong], kind="stable")][:WORST_MISTAKES]
+    return [
+        {
+            "path": predictions.paths[row],
+            "truth": labels[predictions.truth[row]],
+            "predicted": labels[predictions.predicted[row]],
+            "probability": float(sureness[row]),
+            "truth_probability": float(predictions.probabilities[row, predictions.truth[row]]),
+        }
+        for row in worst
+    ]
+
+
+def _told(records: RunRecords) -> list[str]:
+    """What the run noted, and what its guards said that still held at the end."""
+    alarms = records.environment.get("alarms") or []
+    held = [alarm["message"] for alarm in alarms if alarm["cleared"] is None]
+    return list(dict.fromkeys([*(records.environment.get("notes") or []), *held]))
+
+
 def _notes(records: RunRecords, confusion: NDArray[np.int64], part: str, monitor: dict[str, Any]) -> list[str]:
     """What a reader must know before trusting the numbers."""
     documents = int(confusion.sum())
@@ -206,15 +243,22 @@ def _write_per_class(rows: Sequence[dict[str, Any]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def _write_plots(records: RunRecords, report: dict[str, Any], folder: Path) -> None:
+def _write_plots(records: RunRecords, report: dict[str, Any], folder: Path) -> html.Pictures:
+    """Write the PNG files; give the same pictures as the page has them, with curves narrow enough for a phone."""
     part = report["part"]
     title = f"{PART_WORDS[part].capitalize()}, {report[part]['documents']:,} documents"
-    curves, metrics = report["best_epoch"], _curve_metrics(records)
-    plots.save(plots.loss_curves(records.history, curves), folder / "loss_curves.png")
-    figure = plots.metric_curve(records.history, metrics, curves, _baseline_levels(records, report))
-    plots.save(figure, folder / "metric_curve.png")
-    figure = plots.confusion_matrix(np.asarray(report["confusion"]), records.labels.names, title)
-    plots.save(figure, folder / "confusion_matrix.png")
+    best, metrics, levels = report["best_epoch"], _curve_metrics(records), _baseline_levels(records, report)
+    losses = partial(plots.loss_curves, records.history, best)
+    scores = partial(plots.metric_curve, records.history, metrics, best, levels)
+    plots.save(losses(), folder / "loss_curves.png")
+    plots.save(scores(), folder / "metric_curve.png")
+    matrix = folder / "confusion_matrix.png"
+    plots.save(plots.confusion_matrix(np.asarray(report["confusion"]), records.labels.names, title), matrix)
+    return html.Pictures(
+        loss_curves=plots.svg(losses(size=plots.NARROW), "Losses per epoch"),
+        metric_curve=plots.svg(scores(size=plots.NARROW), "Validation scores per epoch"),
+        confusion_matrix="data:image/png;base64," + base64.b64encode(matrix.read_bytes()).decode("ascii"),
+    )
 
 
 def _curve_metrics(records: RunRecords) -> dict[str, str]:

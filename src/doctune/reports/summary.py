@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from doctune.reports.numbers import UNKNOWN, decimal, duration, percent, whole
 from doctune.reports.plots import shorten
 from doctune.reports.verdict import BASELINE_WORDS, METRIC_WORDS, PART_WORDS
 
@@ -15,7 +16,7 @@ INDENT = 11
 WORST = 5
 MAX_REASONS = 6
 MAX_NOTES = 6
-Report = dict[str, Any]
+Report = Mapping[str, Any]
 
 
 def summarize(report: Report) -> str:
@@ -35,47 +36,48 @@ def summarize(report: Report) -> str:
     return text + "\n"
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds in the two units that matter: 4.2 s, 3 min 12 s, 2 h 5 min."""
-    if seconds is None:
-        return "–"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def _paragraph(head: str, text: str, max_lines: int = 5) -> list[str]:
     """A head in the margin and wrapped text beside it; text beyond `max_lines` ends in an ellipsis."""
     lines = textwrap.wrap(" ".join(text.split()), WIDTH - INDENT, max_lines=max_lines, placeholder=" …")
     return [f"{head if place == 0 else '':<{INDENT}}{line}" for place, line in enumerate(lines)]
 
 
-def _scores(report: Report) -> list[str]:
-    part, metric = report["part"], report["comparison"]["metric"]
-    columns = [metric, *(name for name in ("f1_macro", "accuracy") if name != metric)][:2]
+def compared_metrics(report: Report) -> list[str]:
+    """The two metrics that a run and its baselines are shown in: the judged one first."""
+    metric = report["comparison"]["metric"]
+    return [metric, *(name for name in ("f1_macro", "accuracy") if name != metric)][:2]
+
+
+def compared_scores(report: Report) -> list[tuple[str, dict[str, Any]]]:
+    """What stands beside each other, in words, and its scores: the run, its baselines, the run on validation."""
+    part = report["part"]
     rows = [("this run", report[part])]
     rows += [(BASELINE_WORDS.get(name, name), scores.get(part)) for name, scores in report["baselines"].items()]
     if part == "test":
         rows.append(("this run, validation", report["val"]))
+    return [(name, scores) for name, scores in rows if scores]
+
+
+def soft_scores(scores: dict[str, Any]) -> str:
+    """What the probabilities of a part are worth, as a phrase."""
+    top_k = [f"top-{k} accuracy {decimal(share)}" for k, share in (scores.get("top_k_accuracy") or {}).items()]
+    return ", ".join([f"log loss {decimal(scores.get('log_loss'))} nats", *top_k])
+
+
+def _scores(report: Report) -> list[str]:
+    part, columns = report["part"], compared_metrics(report)
     title = f"{PART_WORDS[part]}, {report[part]['documents']:,} documents; 95 % intervals"
     head = f"{'SCORES':<{INDENT}}{shorten(title, 42):<42}"
     return [
         head + "".join(f"{METRIC_WORDS[column]:<24}" for column in columns).rstrip(),
-        *(_score_line(name, scores, columns) for name, scores in rows if scores),
-        *_soft_scores(report[part]),
+        *(_score_line(name, scores, columns) for name, scores in compared_scores(report)),
+        f"{'':<{INDENT}}{soft_scores(report[part])}",
     ]
 
 
 def _score_line(name: str, scores: dict[str, Any], columns: Sequence[str]) -> str:
     cells = "".join(f"{_with_interval(scores, column):<24}" for column in columns)
     return f"{'':<{INDENT}}{shorten(name, 41):<42}{cells}".rstrip()
-
-
-def _soft_scores(scores: dict[str, Any]) -> list[str]:
-    top_k = [f"top-{k} accuracy {_number(share)}" for k, share in (scores.get("top_k_accuracy") or {}).items()]
-    line = ", ".join([f"log loss {_number(scores.get('log_loss'))} nats", *top_k])
-    return [f"{'':<{INDENT}}{line}"]
 
 
 def _data(report: Report) -> list[str]:
@@ -87,7 +89,7 @@ def _data(report: Report) -> list[str]:
     left_out = f"{parts.get('left_out', 0):,} left out" + (f" ({why})" if why else "")
     groups = account.get("duplicate_groups")
     copies = "" if groups is None else f" Groups of copies: {groups:,}."
-    text = f"{_whole(account.get('rows'))} rows: {sizes}; {left_out}. {_label_words(report)}{copies}"
+    text = f"{whole(account.get('rows'))} rows: {sizes}; {left_out}. {_label_words(report)}{copies}"
     return _paragraph("DATA", text)
 
 
@@ -105,29 +107,33 @@ def _label_words(report: Report) -> str:
 def _model(report: Report) -> list[str]:
     model, parameters = report["model"], report["parameters"]
     architecture = f" ({model['architecture']})" if model.get("architecture") else ""
-    total, trainable = _whole(parameters["total"]), _whole(parameters["trainable"])
+    total, trainable = whole(parameters["total"]), whole(parameters["trainable"])
     return _paragraph(
-        "MODEL", f"{model.get('name', '–')}{architecture}, {total} parameters, {trainable} of them trained."
+        "MODEL", f"{model.get('name', UNKNOWN)}{architecture}, {total} parameters, {trainable} of them trained."
     )
 
 
 def _training(report: Report) -> list[str]:
-    padding = report["padding_share"]
     gap = report["gap"]
     sentences = [
         f"{_epochs(report)}",
-        f"best epoch {report['best_epoch'] or '–'} by {report['monitor'].get('metric', '–')}",
+        f"best epoch {report['best_epoch'] or UNKNOWN} by {report['monitor'].get('metric', UNKNOWN)}",
         duration(report["training_seconds"]),
-        f"precision {report['precision'] or '–'}",
-        f"padding {'–' if padding is None else f'{100 * padding:.1f} %'}",
-        f"seed {'–' if report['seed'] is None else report['seed']}",
+        f"precision {report['precision'] or UNKNOWN}",
+        f"padding {percent(report['padding_share'])}",
+        f"seed {UNKNOWN if report['seed'] is None else report['seed']}",
     ]
     measured = "not measured" if gap["value"] is None else f"{gap['value']:.3f} ({gap['status'] or 'no status'})"
     return _paragraph("TRAINING", f"{', '.join(sentences)}. Gap between validation and training loss: {measured}.")
 
 
 def _epochs(report: Report) -> str:
-    ended = {"max_epochs": "all that were asked for", "early_stopping": "stopped early", None: ""}
+    ended = {
+        "max_epochs": "all that were asked for",
+        "early_stopping": "stopped early",
+        "gap": "stopped by the gap guard",
+        None: "",
+    }
     words = ended.get(report["stopped"], report["stopped"])
     count = f"{report['epochs']} epoch{'' if report['epochs'] == 1 else 's'}"
     return f"{count} ({words})" if words else count
@@ -135,7 +141,8 @@ def _epochs(report: Report) -> str:
 
 def _hardware(report: Report) -> list[str]:
     hardware = report["hardware"]
-    parts = [", ".join(hardware.get("gpus") or []), hardware.get("processor"), f"{hardware.get('cores', '–')} cores"]
+    cores = f"{hardware.get('cores', UNKNOWN)} cores"
+    parts = [", ".join(hardware.get("gpus") or []), hardware.get("processor"), cores]
     commit = (report["git"].get("commit") or "no commit")[:12] + (" with changes" if report["git"].get("dirty") else "")
     return _paragraph("MACHINE", f"{'; '.join(part for part in parts if part)}. Code: {commit}.", max_lines=2)
 
@@ -170,13 +177,5 @@ def _notes(report: Report) -> list[str]:
 
 def _with_interval(scores: dict[str, Any], metric: str) -> str:
     interval = (scores.get("ci95") or {}).get(metric)
-    bounds = f" ({interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
-    return _number(scores.get(metric)) + bounds
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _whole(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+    bounds = f" ({decimal(interval[0])}–{decimal(interval[1])})" if interval else ""
+    return decimal(scores.get(metric)) + bounds

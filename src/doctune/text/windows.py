@@ -22,6 +22,17 @@ def head_windows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) ->
 
     The tokenizer's own truncation and padding are replaced. Uses all cores.
     """
+    return [windows[0] for windows in leading_windows(tokenizer, texts, max_length, 1)]
+
+
+def leading_windows(tokenizer: Tokenizer, texts: Sequence[str], max_length: int, windows: int) -> list[list[list[int]]]:
+    """Up to `windows` windows of each text, one after the other without overlap, each with its special tokens.
+
+    The tokenizer's own truncation and padding are replaced. Uses all cores.
+    """
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts)]
+    return [
+        [encoding.ids, *(further.ids for further in encoding.overflowing[: windows - 1])]
+        for encoding in tokenizer.encode_batch_fast(texts)
+    ]

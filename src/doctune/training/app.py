@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,13 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from doctune.errors import DoctuneError
+from doctune.errors import DoctuneError, TrainingError
+from doctune.files import write_text
 from doctune.training.config import from_hydra, register_schemas
+from doctune.training.resume import SAVED_CONFIG, resumption
 
 log = logging.getLogger("doctune")
 
@@ -39,7 +42,9 @@ def train_job(composed: DictConfig) -> float:
         config = from_hydra(composed)
         from doctune.training.run import train
 
-        return train(config, Path(HydraConfig.get().runtime.output_dir))
+        run = Path(HydraConfig.get().runtime.output_dir)
+        write_text(run / SAVED_CONFIG, OmegaConf.to_yaml(composed))  # a resumed run may have another max_epochs
+        return train(config, run)
 
 
 def prepare_job(composed: DictConfig) -> None:
@@ -84,11 +89,21 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
         shown_as = "python train.py" if arguments is None else f"doctune {command}"
         print(help_text(command, shown_as, conf_dir()), end="")
         return 0
-    sys.argv = [sys.argv[0], *overrides]
     os.environ["DOCTUNE_COMMAND"] = command  # conf/config.yaml names the log after it: train.log, prepare.log
-    app = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(JOBS[command])
     try:
-        app()
+        resumed = resumption(overrides) if command == "train" else None
+    except DoctuneError as error:
+        print(f"doctune: {error}", file=sys.stderr)
+        return 2
+    if resumed and resumed.is_finished:
+        print(f"{resumed.run} is finished; a larger trainer.max_epochs= trains on.", file=sys.stderr)
+        return 0
+    configs = resumed.run / SAVED_CONFIG.parent if resumed else conf_dir()
+    sys.argv = [sys.argv[0], *(resumed.arguments() if resumed else overrides)]
+    app = hydra.main(version_base="1.3", config_path=str(configs), config_name="config")(JOBS[command])
+    try:
+        with _terminated_like_interrupted():
+            app()
     except BrokenPipeError:  # `--cfg job | head` has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (what is left goes nowhere, at exit too)
         return 0
@@ -102,10 +117,20 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, so that it is recorded as interrupted."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _report(error: Exception) -> int:
     """Say what went wrong: a sentence for the caller's mistakes (2), one line for a failed run (1)."""
     if isinstance(error, DoctuneError):
-        return 2  # train_job has said it
+        return 1 if isinstance(error, TrainingError) else 2  # train_job has said it
     if isinstance(error, HydraException | OmegaConfBaseException):
         print(f"doctune: {_hydra_message(error)}", file=sys.stderr)
         return 2

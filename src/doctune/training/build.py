@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +13,36 @@ from typing import Any, TypeVar
 import lightning as L
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from doctune.corpus.prepare import Corpus
 from doctune.errors import ConfigError
 from doctune.nets import encoder
 from doctune.nets.assemble import classifier
+from doctune.nets.frozen import keep_encoder_in_eval
+from doctune.nets.losses import DocumentLoss, class_weights
 from doctune.nets.parameters import freeze
+from doctune.scoring.chance import chance_levels, uniform_loss
+from doctune.scoring.gap import GapThresholds
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import config as schema
+from doctune.training.alarms import Alarms
 from doctune.training.callbacks.checkpoint import NamedCheckpoint
+from doctune.training.callbacks.gap import GapGuard
+from doctune.training.callbacks.learning import Chance, LearningGuards
+from doctune.training.callbacks.resume_points import ResumePoints
+from doctune.training.callbacks.status import StatusFile
+from doctune.training.callbacks.stopping import EarlyStopping
+from doctune.training.checkpoint_io import WholeCheckpointIO
+from doctune.training.data.batches import BatchPlan
 from doctune.training.data.file_content import Facts, FileContentDataModule
+from doctune.training.data.views import RandomViews
 from doctune.training.environment import has_bf16_instructions
+from doctune.training.metrics_file import MetricsFile
 from doctune.training.modules.classification import ClassificationModule
 from doctune.training.optim import Optimisation
 
@@ -81,42 +97,79 @@ def scratch_encoder(model: schema.ScratchConfig, training_texts: Sequence[str]) 
 
 def datamodule(config: schema.Config, documents: Corpus, source: Encoder) -> FileContentDataModule:
     """Batches for this encoder."""
+    data = config.data
     return FileContentDataModule(
         documents,
         source.backend,
         pad_id=int(source.tokenizer.pad_token_id),
-        cache=Path(config.data.cache_dir),
-        max_length=config.data.max_length,
-        micro=config.trainer.device_batch_size(),
-        accumulation=config.trainer.accumulation(),
+        cache=Path(data.cache_dir),
+        max_length=data.max_length,
+        plan=batch_plan(config.trainer),
         seed=config.seed,
-        num_workers=config.data.num_workers,
+        sampling=(data.sampling.method, data.sampling.strength),
+        views=random_views(data.augment, source),
+        windows=data.augment.windows_to_read(),
+        num_workers=num_workers(data),
     )
+
+
+def batch_plan(trainer: schema.TrainerConfig) -> BatchPlan:
+    """How an effective batch is cut."""
+    return BatchPlan(trainer.device_batch_size(), trainer.accumulation())
+
+
+def random_views(augment: schema.AugmentConfig, source: Encoder) -> RandomViews | None:
+    """What training sees of a document; None: its first window as it is.
+
+    Raises:
+        ConfigError: tokens are to be hidden, and the tokenizer has nothing to hide them behind.
+    """
+    if not (augment.random_window or augment.token_dropout):
+        return None
+    hidden = source.tokenizer.mask_token_id
+    if hidden is None and augment.token_dropout:
+        raise ConfigError("data.augment.token_dropout needs a tokenizer with a mask token, and this one has none.")
+    return RandomViews(augment.random_window, augment.token_dropout, int(hidden or 0), source.tokenizer.all_special_ids)
+
+
+def num_workers(data: schema.DataConfig) -> int:
+    """Processes that prepare batches: tokens are memory-mapped, so that they pay only where a GPU would wait."""
+    if data.num_workers is not None:
+        return data.num_workers
+    return min(4, (os.cpu_count() or 1) // 2) if torch.cuda.is_available() else 0
 
 
 def module(config: schema.Config, source: Encoder, facts: Facts) -> ClassificationModule:
     """The classifier, with what should not learn frozen."""
     net = classifier(source.config, facts.labels, source.weights)
-    freeze(net, config.finetune.strategy, config.finetune.layers)
-    return ClassificationModule(
-        net,
-        class_counts=facts.class_counts,
-        class_weighting=config.loss.class_weights,
-        label_smoothing=config.loss.label_smoothing,
-        optimisation=optimisation(config, facts.steps_per_epoch),
-    )
+    strategy = config.finetune.strategy
+    freeze(net, strategy, config.finetune.layers)
+    if strategy == "head":
+        keep_encoder_in_eval(net)
+    if config.trainer.gradient_checkpointing:
+        net.gradient_checkpointing_enable({"use_reentrant": False})
+    plan = optimisation(config, facts.steps_per_epoch)
+    return ClassificationModule(net, document_loss(config.loss, facts), plan, releases_layers=strategy == "gradual")
+
+
+def document_loss(loss: schema.LossConfig, facts: Facts) -> DocumentLoss:
+    """What is minimised, with class weights from what an epoch shows."""
+    weights = class_weights(loss.class_weights, facts.shown_counts, loss.beta)
+    return DocumentLoss(loss.name, weights, label_smoothing=loss.label_smoothing, gamma=loss.gamma)
 
 
 def optimisation(config: schema.Config, steps_per_epoch: int) -> Optimisation:
-    """Rates and steps; warmup is a share of all steps."""
+    """Rates and steps; warmup is a share of all steps, unless it is given in steps."""
     total = steps_per_epoch * config.trainer.max_epochs
+    steps = config.schedule.warmup_steps
     return Optimisation(
         lr=config.optim.lr,
         head_lr_multiplier=config.optim.head_lr_multiplier,
         weight_decay=config.optim.weight_decay,
         schedule=config.schedule.name,
-        warmup_steps=round(config.schedule.warmup_ratio * total),
+        warmup_steps=round(config.schedule.warmup_ratio * total) if steps is None else min(steps, total),
         total_steps=total,
+        layer_decay=config.optim.layer_decay,
     )
 
 
@@ -131,6 +184,68 @@ def resolve_precision(trainer: schema.TrainerConfig) -> tuple[str, str | None]:
     if trainer.precision == "16-mixed" and not on_cuda:
         return "32", "trainer.precision=16-mixed needs a CUDA device, and there is none: 32 is used."
     return trainer.precision, None
+
+
+def chance(facts: Facts) -> Chance:
+    """What an untrained model and the class shares reach on this split."""
+    return Chance(
+        uniform_loss=uniform_loss(len(facts.labels)),
+        train_loss=chance_levels(facts.train_counts, facts.train_counts)["loss"],
+        majority=chance_levels(facts.train_counts, facts.val_counts),
+    )
+
+
+def learning_guards(config: schema.Config, facts: Facts, weights: Tensor, alarms: Alarms) -> LearningGuards:
+    """Says when training goes wrong."""
+    return LearningGuards(
+        chance(facts),
+        weights.cpu(),
+        monitor=config.monitor.metric,
+        mode=config.monitor.mode,
+        explosion=config.callbacks.learning.explosion,
+        weight_ratio=config.callbacks.learning.weight_ratio,
+        alarms=alarms,
+    )
+
+
+def gap_thresholds(gap: schema.GapConfig) -> GapThresholds:
+    """Where a gap becomes good, moderate and critical."""
+    return GapThresholds(gap.good, gap.moderate, gap.critical)
+
+
+def gap_guard(config: schema.Config, alarms: Alarms, status: StatusFile) -> GapGuard:
+    """Says when the model learns its training documents by heart."""
+    gap = config.callbacks.gap
+    return GapGuard(
+        gap_thresholds(gap),
+        checks=gap.checks if gap.stop else None,
+        monitor=config.monitor.metric,
+        mode=config.monitor.mode,
+        alarms=alarms,
+        status=status,
+    )
+
+
+def early_stopping(config: schema.Config) -> EarlyStopping | None:
+    """Ends the run when the monitored metric no longer improves; None where it is turned off."""
+    wanted = config.callbacks.early_stopping
+    if not wanted.enabled:
+        return None
+    return EarlyStopping(
+        config.monitor.metric, mode=config.monitor.mode, patience=wanted.patience, min_delta=wanted.min_delta
+    )
+
+
+def resume_points(config: schema.Config, run: Path, micro_batches: int) -> ResumePoints:
+    """Saves within an epoch."""
+    kept = config.callbacks.checkpoint
+    return ResumePoints(
+        run / "checkpoints",
+        every_minutes=kept.every_minutes,
+        keep=kept.keep_interval,
+        accumulation=config.trainer.accumulation(),
+        micro_batches=micro_batches,
+    )
 
 
 def checkpoint_callback(config: schema.Config, run: Path) -> NamedCheckpoint:
@@ -148,16 +263,6 @@ def checkpoint_callback(config: schema.Config, run: Path) -> NamedCheckpoint:
 def stock_callbacks(config: schema.Config) -> list[Callback]:
     """Lightning's own callbacks that this configuration asks for, and those that the user brings."""
     callbacks: list[Callback] = [LearningRateMonitor("step")]
-    stopping = config.callbacks.early_stopping
-    if stopping.enabled:
-        callbacks.append(
-            EarlyStopping(
-                config.monitor.metric,
-                mode=config.monitor.mode,
-                patience=stopping.patience,
-                min_delta=stopping.min_delta,
-            )
-        )
     if shows_progress(config.trainer):
         callbacks.append(RichProgressBar(leave=True))
     return [*callbacks, *brought_parts(config.trainer.extra_callbacks, Callback, "trainer.extra_callbacks")]
@@ -168,9 +273,9 @@ def shows_progress(trainer: schema.TrainerConfig) -> bool:
     return trainer.progress and sys.stdout.isatty()
 
 
-def loggers(config: schema.Config, run: Path) -> list[Logger]:
+def loggers(config: schema.Config, run: Path, metrics: MetricsFile) -> list[Logger]:
     """metrics.csv always; TensorBoard and the user's own where asked for."""
-    found: list[Logger] = [CSVLogger(run, name="", version="", flush_logs_every_n_steps=50)]
+    found: list[Logger] = [metrics]
     if config.logger.tensorboard:
         found.append(TensorBoardLogger(run, name="tensorboard", version="", default_hp_metric=False))
     return [*found, *brought_parts(config.logger.extra, Logger, "logger.extra")]  # type: ignore[type-abstract]
@@ -202,8 +307,14 @@ def _brought_part(entry: dict[str, Any], kind: type[Part], key: str) -> Part:
         raise ConfigError(f"{key}: {target} does not take these arguments: {error}.") from error
 
 
-def trainer(config: schema.Config, run: Path, precision: str, callbacks: Sequence[Callback]) -> Trainer:
-    """Lightning's Trainer; batches shard themselves."""
+def trainer(
+    config: schema.Config, run: Path, precision: str, callbacks: Sequence[Callback], loggers: Sequence[Logger]
+) -> Trainer:
+    """Lightning's Trainer; batches shard themselves.
+
+    Raises:
+        ConfigError: a GPU is asked for, and there is none.
+    """
     wanted = config.trainer
     if wanted.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator=gpu: there is no CUDA device here. Use trainer=auto or trainer=cpu.")
@@ -221,6 +332,21 @@ def trainer(config: schema.Config, run: Path, precision: str, callbacks: Sequenc
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_progress_bar=shows_progress(wanted),
-        logger=loggers(config, run),
+        logger=list(loggers),
         callbacks=list(callbacks),
+        plugins=[WholeCheckpointIO()],
+    )
+
+
+def reader(config: schema.Config, precision: str, callback: Callback) -> Trainer:
+    """A Trainer that only reads, on the same device with the same precision: for a frozen encoder's outputs."""
+    return L.Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=precision,  # type: ignore[arg-type]  # checked against PRECISIONS
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=shows_progress(config.trainer),
+        callbacks=[callback],
     )

@@ -21,9 +21,11 @@ from doctune.errors import ConfigError
 
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-STRATEGIES = ("full", "head", "partial")
-CLASS_WEIGHTS = ("none", "balanced")
-SCHEDULES = ("linear", "cosine", "constant")
+STRATEGIES = ("full", "head", "partial", "gradual")
+LOSSES = ("cross_entropy", "focal")
+CLASS_WEIGHTS = ("none", "balanced", "effective")
+SCHEDULES = ("linear", "cosine", "one_cycle", "constant")
+SAMPLINGS = ("none", "oversample", "undersample")
 PDF_BACKENDS = ("pymupdf", "pypdfium2")
 SMALL_CLASSES = ("fail", "drop", "merge")
 METRICS = ("val/f1_macro", "val/accuracy", "val/loss")
@@ -34,6 +36,8 @@ SPLITS = ("holdout", "kfold")
 class ModelConfig:
     """What every encoder has."""
 
+    kind: str = MISSING
+    """pretrained or scratch."""
     name: str = MISSING
     """How the run calls it in logs and reports."""
     dropout: float | None = None
@@ -46,6 +50,7 @@ class ModelConfig:
 class PretrainedConfig(ModelConfig):
     """An encoder that somebody has trained already."""
 
+    kind: str = "pretrained"
     path: str = MISSING
     """A model's name on the hub, or a local folder with config.json, weights and tokenizer."""
 
@@ -54,6 +59,7 @@ class PretrainedConfig(ModelConfig):
 class ScratchConfig(ModelConfig):
     """A small DistilBERT that starts from random weights, with a tokenizer learnt from the training documents."""
 
+    kind: str = "scratch"
     num_layers: int = 2
     hidden_size: int = 128
     num_heads: int = 2
@@ -78,6 +84,33 @@ class ExtractConfig:
 
 
 @dataclass
+class SamplingConfig:
+    """How often an epoch shows the documents of each class; class weights are computed from what it shows."""
+
+    method: str = "none"
+    """none: every document once; oversample: rare classes more often; undersample: common classes less often."""
+    strength: float = 1.0
+    """A class of n documents is shown n^(1 - strength) × reference^strength times, the reference being the largest
+    class (oversample) or the smallest (undersample): 1 makes all equal, 0.5 goes half the way."""
+
+
+@dataclass
+class AugmentConfig:
+    """Random views of training documents; validation and test always see the head window as it is."""
+
+    random_window: float = 0.0
+    """The probability that a document shows one of its leading windows instead of the first; 0 to 1."""
+    windows: int = 4
+    """How many leading windows of a long document are read for it."""
+    token_dropout: float = 0.0
+    """The probability that a token is hidden behind the mask token; 0 to 1."""
+
+    def windows_to_read(self) -> int:
+        """Windows of each document that training may see."""
+        return self.windows if self.random_window else 1
+
+
+@dataclass
 class DataConfig:
     """What every data set has."""
 
@@ -89,8 +122,10 @@ class DataConfig:
     """Where extracted texts and tokens are kept and shared between runs."""
     prune_unused_days: float | None = None
     """`doctune prepare` removes cache entries that no run has used for so many days; None keeps all."""
-    num_workers: int = 0
-    """Processes that prepare batches; results never depend on it."""
+    num_workers: int | None = None
+    """Processes that prepare batches; None: chosen from the machine. Results never depend on it."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass
@@ -122,18 +157,28 @@ class FinetuneConfig:
     """Which weights learn."""
 
     strategy: str = "full"
-    """full: all; head: the encoder is frozen; partial: the embeddings and the first `layers` layers are frozen."""
+    """full: all; head: the encoder is frozen; partial: the embeddings and the first `layers` layers are frozen;
+    gradual: the head alone in the first epoch, then one more encoder layer each epoch, from the top."""
     layers: int | None = None
     """For partial only: how many encoder layers, from the bottom, stay as they are."""
+    cache_encoder: bool = True
+    """For head only: the frozen encoder reads each document once, and its outputs are kept with the other caches."""
 
 
 @dataclass
 class LossConfig:
-    """What is minimised: cross entropy, summed with its weights over the effective batch, divided by its documents."""
+    """What is minimised: a loss summed with its weights over the effective batch, divided by its documents."""
 
+    name: str = "cross_entropy"
+    """cross_entropy; focal: documents that the model is sure of count less (Lin et al. 2017)."""
+    gamma: float | None = None
+    """For focal only: how much less; 0 is cross entropy."""
     label_smoothing: float = 0.0
     class_weights: str = "balanced"
-    """balanced: total / (classes × count), so that rare classes count as much as common ones; none: all 1."""
+    """balanced: total / (classes × count), so that rare classes count as much as common ones; effective: by the
+    effective number of documents, (1 - beta) / (1 - beta^count), which is gentler; none: all 1."""
+    beta: float = 0.999
+    """Of effective weights: 0 is no weighting, towards 1 it comes close to balanced."""
 
 
 @dataclass
@@ -146,6 +191,8 @@ class OptimConfig:
     """The head learns at this multiple of `lr`."""
     weight_decay: float = 0.01
     """Not applied to biases and normalisation weights."""
+    layer_decay: float | None = None
+    """Each encoder layer learns at this multiple of the rate of the layer above it; None: all at `lr`."""
 
 
 @dataclass
@@ -153,9 +200,11 @@ class ScheduleConfig:
     """How the learning rate moves, per optimiser step."""
 
     name: str = "linear"
-    """linear and cosine fall to zero at the last step; constant stays after the warmup."""
+    """linear, cosine and one_cycle fall to (nearly) zero at the last step; constant stays after the warmup."""
     warmup_ratio: float = 0.1
-    """The share of all optimiser steps in which the rate rises from zero."""
+    """The share of all optimiser steps in which the rate rises."""
+    warmup_steps: int | None = None
+    """The same as a number of steps; where given, `warmup_ratio` is not used."""
 
 
 @dataclass
@@ -193,6 +242,8 @@ class TrainerConfig:
     """Documents per forward pass; gradients accumulate up to the effective batch. None: the whole effective batch."""
     gradient_clip_val: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
+    gradient_checkpointing: bool = False
+    """Compute the encoder's activations again in the backward pass instead of keeping them: less memory, slower."""
     log_every_n_steps: int = 10
     progress: bool = True
     """A progress bar, shown on a terminal only."""
@@ -226,6 +277,36 @@ class CheckpointConfig:
     """First part of the file names."""
     save_top_k: int = 1
     """The best so many by the monitored metric are kept; last.ckpt always is."""
+    every_minutes: float | None = 15.0
+    """Within an epoch, a checkpoint to resume from is saved so often; None: at the ends of epochs only."""
+    keep_interval: int = 1
+    """How many of these are kept."""
+
+
+@dataclass
+class GapConfig:
+    """The gap: validation loss minus the loss on a training sample of the same size, both plain and without dropout.
+
+    Below `good` it is excellent, below `moderate` good, below `critical` moderate, else critical.
+    """
+
+    good: float = 0.05
+    moderate: float = 0.15
+    critical: float = 0.45
+    checks: int = 2
+    """A critical gap that has grown in so many checks in a row stops the run."""
+    stop: bool = True
+    """False only reports."""
+
+
+@dataclass
+class LearningConfig:
+    """When training is said to go wrong."""
+
+    explosion: float = 3.0
+    """The run stops when the smoothed training loss is so many times its lowest value, and above chance."""
+    weight_ratio: float = 100.0
+    """Largest class weight over smallest from which on they are called extreme."""
 
 
 @dataclass
@@ -234,6 +315,8 @@ class CallbacksConfig:
 
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    gap: GapConfig = field(default_factory=GapConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
 
 
 @dataclass
@@ -269,19 +352,26 @@ class Config:
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    resume: str | None = None
+    """A run folder to go on in, with its own configuration (only trainer.max_epochs may differ); auto: the newest
+    unfinished one."""
     seed: int = 42
     """Of weights, dropout and the order of the documents; 0 is a seed like any other."""
     deterministic: bool = False
     """Refuse operations that have no deterministic form; slower on a GPU."""
 
 
+MODEL_KINDS: dict[str, type] = {"pretrained": PretrainedConfig, "scratch": ScratchConfig}
+DATA_KINDS: dict[str, type] = {"file_content": FileContentConfig}
+
+
 def register_schemas() -> None:
     """Give Hydra the dataclasses: the root as `schema/config`, choices of a group as `schema/<group>/<kind>`."""
     store = ConfigStore.instance()
     store.store(group="schema", name="config", node=Config, package="_global_")
-    store.store(group="schema/model", name="pretrained", node=PretrainedConfig)
-    store.store(group="schema/model", name="scratch", node=ScratchConfig)
-    store.store(group="schema/data", name="file_content", node=FileContentConfig)
+    for group, kinds in {"schema/model": MODEL_KINDS, "schema/data": DATA_KINDS}.items():
+        for kind, node in kinds.items():
+            store.store(group=group, name=kind, node=node)
 
 
 def from_hydra(composed: Any) -> Config:
@@ -291,6 +381,8 @@ def from_hydra(composed: Any) -> Config:
         ConfigError: a value is missing or has the wrong type, or values contradict each other; all problems at once.
     """
     try:
+        if OmegaConf.get_type(composed) is dict:  # the saved configuration of a run: plain values
+            composed = _with_schema(composed)
         config = cast(Config, OmegaConf.to_object(composed))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
@@ -301,6 +393,17 @@ def from_hydra(composed: Any) -> Config:
         )
     check(config)
     return config
+
+
+def _with_schema(saved: Any) -> Any:
+    """A saved configuration, typed again."""
+    typed = OmegaConf.structured(Config)
+    for group, kinds in {"model": MODEL_KINDS, "data": DATA_KINDS}.items():
+        kind = saved[group].kind
+        if kind not in kinds:
+            raise ConfigError(f"{group}.kind={kind} is not a choice: {', '.join(kinds)}.")
+        typed[group] = OmegaConf.structured(kinds[kind])
+    return OmegaConf.merge(typed, saved)
 
 
 def _unknown_keys(composed: Any, schema: Any, path: str = "") -> Iterator[str]:
@@ -338,7 +441,9 @@ def _choice_problems(config: Config) -> Iterator[str]:
         ("trainer.precision", config.trainer.precision, PRECISIONS),
         ("trainer.accelerator", config.trainer.accelerator, ACCELERATORS),
         ("finetune.strategy", config.finetune.strategy, STRATEGIES),
+        ("loss.name", config.loss.name, LOSSES),
         ("loss.class_weights", config.loss.class_weights, CLASS_WEIGHTS),
+        ("data.sampling.method", config.data.sampling.method, SAMPLINGS),
         ("schedule.name", config.schedule.name, SCHEDULES),
         ("split.kind", config.split.kind, SPLITS),
         ("split.small_classes", config.split.small_classes, SMALL_CLASSES),
@@ -358,6 +463,8 @@ def _range_problems(config: Config) -> Iterator[str]:
         "schedule.warmup_ratio": config.schedule.warmup_ratio,
         "model.dropout": config.model.dropout,
         "model.head_dropout": config.model.head_dropout,
+        "loss.beta": config.loss.beta,
+        "data.augment.token_dropout": config.data.augment.token_dropout,
     }
     for key, share in shares.items():
         if share is not None and not 0 <= share < 1:
@@ -368,6 +475,8 @@ def _range_problems(config: Config) -> Iterator[str]:
         "trainer.max_epochs": config.trainer.max_epochs,
         "trainer.effective_batch_size": config.trainer.effective_batch_size,
         "callbacks.early_stopping.patience": config.callbacks.early_stopping.patience,
+        "callbacks.learning.weight_ratio": config.callbacks.learning.weight_ratio,
+        "callbacks.learning.explosion": config.callbacks.learning.explosion,
         "split.val": config.split.val,
         "split.test": config.split.test,
     }
@@ -377,6 +486,9 @@ def _range_problems(config: Config) -> Iterator[str]:
     at_least_one = {
         "trainer.log_every_n_steps": config.trainer.log_every_n_steps,
         "callbacks.checkpoint.save_top_k": config.callbacks.checkpoint.save_top_k,
+        "callbacks.checkpoint.keep_interval": config.callbacks.checkpoint.keep_interval,
+        "callbacks.gap.checks": config.callbacks.gap.checks,
+        "data.augment.windows": config.data.augment.windows,
         "finetune.layers": config.finetune.layers,
     }
     if isinstance(config.model, ScratchConfig):
@@ -387,19 +499,37 @@ def _range_problems(config: Config) -> Iterator[str]:
     for key, count in at_least_one.items():
         if count is not None and count < 1:
             yield f"{key}={count} must be at least 1."
-    if config.data.num_workers < 0:
-        yield f"data.num_workers={config.data.num_workers} must not be negative."
-    if not config.trainer.gradient_clip_val >= 0:
-        yield f"trainer.gradient_clip_val={config.trainer.gradient_clip_val} must not be negative; 0 turns it off."
-    days = config.data.prune_unused_days
-    if days is not None and days < 0:
-        yield f"data.prune_unused_days={days} must not be negative."
+    not_negative = {
+        "data.num_workers": config.data.num_workers,
+        "data.prune_unused_days": config.data.prune_unused_days,
+        "trainer.gradient_clip_val": config.trainer.gradient_clip_val,
+        "loss.gamma": config.loss.gamma,
+        "schedule.warmup_steps": config.schedule.warmup_steps,
+        "optim.weight_decay": config.optim.weight_decay,
+    }
+    for key, amount in not_negative.items():
+        if amount is not None and not amount >= 0:
+            yield f"{key}={amount} must not be negative."
+    minutes = config.callbacks.checkpoint.every_minutes
+    if minutes is not None and not minutes > 0:
+        yield f"callbacks.checkpoint.every_minutes={minutes} must be larger than 0; null saves at epochs' ends only."
+    up_to_one = {
+        "data.augment.random_window": config.data.augment.random_window,
+        "data.sampling.strength": config.data.sampling.strength,
+    }
+    for key, share in up_to_one.items():
+        if not 0 <= share <= 1:
+            yield f"{key}={share} must be between 0 and 1."
+    decay = config.optim.layer_decay
+    if decay is not None and not 0 < decay <= 1:
+        yield f"optim.layer_decay={decay} must be above 0 and at most 1."
+    gap = config.callbacks.gap
+    if not gap.good < gap.moderate < gap.critical:
+        yield f"callbacks.gap: good={gap.good}, moderate={gap.moderate}, critical={gap.critical} must rise."
     if config.data.max_length < 8:
         yield f"data.max_length={config.data.max_length} must be at least 8 tokens."
     if not 0 <= config.seed < 2**32:
         yield f"seed={config.seed} must be between 0 and {2**32 - 1}."
-    if config.optim.weight_decay < 0:
-        yield f"optim.weight_decay={config.optim.weight_decay} must not be negative."
     if config.split.val + config.split.test >= 1:
         yield f"split.val={config.split.val} and split.test={config.split.test} leave nothing to train on."
 
@@ -438,6 +568,12 @@ def _combination_problems(config: Config) -> Iterator[str]:
         yield "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom."
     if config.finetune.strategy != "partial" and config.finetune.layers is not None:
         yield f"finetune.layers={config.finetune.layers} is for finetune=partial only."
+    if config.finetune.strategy == "head" and config.finetune.cache_encoder and _augments(config.data.augment):
+        yield "data.augment shows other tokens in each epoch; with finetune=head it needs finetune.cache_encoder=false."
+    if config.loss.name != "focal" and config.loss.gamma is not None:
+        yield f"loss.gamma={config.loss.gamma} is for loss=focal only."
+    if config.loss.name == "focal" and config.loss.gamma is None:
+        yield "loss.name=focal needs loss.gamma; loss=focal sets both, with gamma 2."
     if isinstance(config.model, ScratchConfig):
         if config.finetune.strategy != "full":
             yield f"finetune={config.finetune.strategy} would freeze the random weights of model={config.model.name}."
@@ -453,6 +589,10 @@ def _combination_problems(config: Config) -> Iterator[str]:
             )
     if isinstance(config.data, FileContentConfig):
         yield from _file_content_problems(config.data)
+
+
+def _augments(augment: AugmentConfig) -> bool:
+    return bool(augment.random_window or augment.token_dropout)
 
 
 def _file_content_problems(data: FileContentConfig) -> Iterator[str]:

@@ -28,6 +28,17 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
+def promise(seed: int, deterministic: bool) -> str:
+    """What another run with this seed will repeat, and what it cannot be relied on for."""
+    exact = deterministic or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    return (
+        f"Seed {seed}: another run with the same versions, threads and hardware "
+        + ("gives the same weights to the bit." if exact else "comes close; deterministic=true makes it exact.")
+        + " Other hardware, another number of threads or other versions change the last digits, and so in time the "
+        "weights."
+    )
+
+
 def git_state(folder: Path) -> dict[str, Any]:
     """The commit that is checked out and whether files differ from it; nulls outside a repository or without git."""
     commit = _git(folder, "rev-parse", "HEAD")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch.optim.lr_scheduler import OneCycleLR
 from transformers import get_scheduler
 
 
@@ -14,7 +15,8 @@ from transformers import get_scheduler
 class Optimisation:
     """Everything that `configure_optimizers` needs; plain values, so that a checkpoint can hold them.
 
-    `warmup_steps` and `total_steps` count optimiser steps.
+    `schedule` is linear, cosine, constant or one_cycle; `warmup_steps` and `total_steps` count optimiser steps;
+    `layer_decay` is explained at `parameters.parameter_groups`.
     """
 
     lr: float
@@ -23,6 +25,7 @@ class Optimisation:
     schedule: str
     warmup_steps: int
     total_steps: int
+    layer_decay: float | None = None
 
 
 def adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
@@ -32,11 +35,34 @@ def adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
 
 def with_schedule(optimizer: torch.optim.Optimizer, optimisation: Optimisation) -> OptimizerLRSchedulerConfig:
     """The optimiser with its per-step schedule, in the form that Lightning takes."""
-    name = "constant_with_warmup" if optimisation.schedule == "constant" else optimisation.schedule
-    scheduler = get_scheduler(
-        name,
-        optimizer,
-        num_warmup_steps=optimisation.warmup_steps,
-        num_training_steps=optimisation.total_steps,
-    )
+    if optimisation.schedule == "one_cycle":
+        scheduler = _one_cycle(optimizer, optimisation.warmup_steps, optimisation.total_steps)
+    else:
+        scheduler = get_scheduler(
+            "constant_with_warmup" if optimisation.schedule == "constant" else optimisation.schedule,
+            optimizer,
+            num_warmup_steps=optimisation.warmup_steps,
+            num_training_steps=optimisation.total_steps,
+        )
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _one_cycle(optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int) -> _OneCycle:
+    """Each group's rate rises from 1/25 of it, then falls to almost nothing; momentum mirrors it (Smith & Topin 2019).
+
+    Without warmup steps it starts to fall at once.
+    """
+    # torch divides by the length of the rise (from its first step to its peak) and by that of the fall.
+    total = max(total_steps, 3)
+    rise = min(max(warmup_steps, 2), total - 1) if warmup_steps else 0
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return _OneCycle(optimizer, max_lr=peaks, total_steps=total, pct_start=rise / total)
+
+
+class _OneCycle(OneCycleLR):
+    """torch's, except that a run resumed with more epochs follows the longer cycle, as the other schedules do."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What moves; the lengths belong to the plan."""
+        lengths = ("total_steps", "_schedule_phases")
+        return {key: value for key, value in super().state_dict().items() if key not in lengths}

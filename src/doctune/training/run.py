@@ -2,90 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import lightning as L
-import torch
-from lightning import Trainer
+from filelock import FileLock, Timeout
 from transformers.utils import logging as transformers_logging
 
 from doctune.corpus.baselines import judge_baselines
 from doctune.corpus.prepare import Corpus, describe_account
-from doctune.errors import DoctuneError
-from doctune.files import write_json
+from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.inference.artifact import Artifact
-from doctune.nets.encoder import describe
-from doctune.nets.parameters import parameter_counts
 from doctune.reports.run import write_report
 from doctune.training import build, sources
 from doctune.training.build import Encoder
-from doctune.training.callbacks.checkpoint import NamedCheckpoint
-from doctune.training.callbacks.finite import FiniteLoss
-from doctune.training.callbacks.history import History
-from doctune.training.callbacks.predictions import PredictionWriter
-from doctune.training.callbacks.status import StatusFile, StatusHeartbeat
+from doctune.training.callbacks.status import StatusFile
+from doctune.training.checkpoint_io import disk_full_message, is_disk_full
 from doctune.training.config import Config, PretrainedConfig, ScratchConfig
-from doctune.training.data.file_content import FileContentDataModule
-from doctune.training.environment import describe_environment
+from doctune.training.environment import describe_environment, promise
+from doctune.training.fit import Training, fit, load_best
 from doctune.training.modules.classification import ClassificationModule
+from doctune.training.record import RunRecord, now
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class RunRecord:
-    """What `environment.json` says; grows while the run goes on."""
-
-    path: Path
-    facts: dict[str, Any] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def note(self, sentence: str) -> None:
-        """Say something that a reader of the report must know."""
-        log.warning("%s", sentence)
-        self.notes.append(sentence)
-
-    def update(self, **facts: Any) -> None:
-        """Add facts and write the file."""
-        self.facts |= facts
-        write_json(self.path, self.facts | {"notes": self.notes})
-
-
 def train(config: Config, run: Path) -> float:
-    """Make a run in the folder `run` and return the best monitored score.
+    """Make a run in the folder `run`, or go on with the one that is there, and return the best monitored score.
 
     Raises:
-        DoctuneError: the configuration, the data or the model cannot be used; nothing was trained.
+        DoctuneError: the configuration, the data or the model cannot be used, or training could not go on.
     """
+    with _alone_in(run):
+        return _train(config, run)
+
+
+def _train(config: Config, run: Path) -> float:
     _quieten_libraries()
     L.seed_everything(config.seed, workers=True, verbose=False)
     status = StatusFile(run / "status.json")
     record = RunRecord(run / "environment.json")
-    record.update(**describe_environment(), seed=config.seed, started_at=_now())
-    with _phases(status):
+    record.begin(describe_environment(), config.seed)
+    log.info("%s", promise(config.seed, config.deterministic))
+    with _phases(status, run):
         corpus, source = _documents_and_encoder(config, run, status, record)
-        datamodule = build.datamodule(config, corpus, source)
-        module = build.module(config, source, datamodule.facts())
-        record.update(model=_describe_model(config, source, module), monitor=vars(config.monitor))
-        trainer, best = _fit(config, run, status, record, corpus, module, datamodule)
+        if not (run / "data" / "baselines.json").exists():
+            judge_baselines(corpus, run)
+        training = fit(config, run, corpus, source, status, record)
         status.update(phase="testing")
-        _judge(trainer, module, datamodule, best, record)
-        _export(run, config, corpus, source, module)
+        _judge(training, run, record)
+        _export(run, config, corpus, source, training.module)
         status.update(phase="reporting")
-        judge_baselines(corpus, run)
-        record.update(finished_at=_now())
+        record.update(finished_at=now())
         summary = write_report(run)
     log.info("\n%s\n%s", summary.read_text(encoding="utf-8"), _next_steps(run))
-    assert best.best_model_score is not None, "training validates at least once"
-    return float(best.best_model_score)
+    return float(record.facts["best_score"])
 
 
 def _documents_and_encoder(config: Config, run: Path, status: StatusFile, record: RunRecord) -> tuple[Corpus, Encoder]:
@@ -98,9 +73,11 @@ def _documents_and_encoder(config: Config, run: Path, status: StatusFile, record
         source = build.pretrained_encoder(config.model, data.max_length)
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
     corpus = sources.corpus(data, config.split, rows)
+    record.check_data(corpus)
     report = sources.audit(data, corpus)
     corpus.write(run / "data", report)
-    record.notes += sources.say_findings(report)
+    for sentence in sources.say_findings(report):
+        record.keep(sentence)
     log.info("Documents: %s.", describe_account(corpus))
     if source is None and isinstance(config.model, ScratchConfig):
         source = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
@@ -108,63 +85,14 @@ def _documents_and_encoder(config: Config, run: Path, status: StatusFile, record
     return corpus, source
 
 
-def _fit(
-    config: Config,
-    run: Path,
-    status: StatusFile,
-    record: RunRecord,
-    corpus: Corpus,
-    module: ClassificationModule,
-    datamodule: FileContentDataModule,
-) -> tuple[Trainer, NamedCheckpoint]:
-    precision, fallback = build.resolve_precision(config.trainer)
-    if fallback:
-        record.note(fallback)
-    best = build.checkpoint_callback(config, run)
-    judged = {part: corpus.part(part) for part in ("val", "test")}
-    callbacks = [
-        FiniteLoss(),
-        History(run / "training_history.json"),
-        StatusHeartbeat(status, config.monitor.metric, module.optimisation.total_steps),
-        PredictionWriter(run / "predictions", corpus.labels, judged),
-        *build.stock_callbacks(config),
-        best,
-    ]
-    trainer = build.trainer(config, run, precision, callbacks)
-    started = time.monotonic()
-    _fit_or_interrupt(trainer, module, datamodule)
-    record.update(
-        precision=precision,
-        training_seconds=round(time.monotonic() - started, 1),
-        best_checkpoint=str(Path(best.best_model_path).relative_to(run)),
-        stopped="max_epochs" if trainer.current_epoch >= config.trainer.max_epochs else "early_stopping",
-    )
-    return trainer, best
-
-
-def _fit_or_interrupt(trainer: Trainer, module: ClassificationModule, datamodule: FileContentDataModule) -> None:
-    try:
-        trainer.fit(module, datamodule)
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        # Lightning turns Ctrl-C into exit(1); to a shell and a sweep an interrupted run is an interrupted run.
-        raise KeyboardInterrupt from None
-
-
-def _judge(
-    trainer: Trainer,
-    module: ClassificationModule,
-    datamodule: FileContentDataModule,
-    best: NamedCheckpoint,
-    record: RunRecord,
-) -> None:
+def _judge(training: Training, run: Path, record: RunRecord) -> None:
     """Give the module its best weights, predict validation and test documents."""
-    checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"])
-    trainer.validate(module, datamodule, verbose=False)
-    trainer.test(module, datamodule, verbose=False)
-    record.update(best_epoch=int(checkpoint["epoch"]) + 1)
+    load_best(training, run, record)
+    for alarm in record.facts.get("alarms", []):
+        if alarm["cleared"] is None:
+            record.keep(alarm["message"])
+    training.trainer.validate(training.module, training.datamodule, verbose=False)
+    training.trainer.test(training.module, training.datamodule, verbose=False)
 
 
 def _export(run: Path, config: Config, corpus: Corpus, source: Encoder, module: ClassificationModule) -> None:
@@ -177,12 +105,8 @@ def _export(run: Path, config: Config, corpus: Corpus, source: Encoder, module: 
     Artifact(folder, "classification", corpus.labels, config.data.max_length, settings).save()
 
 
-def _describe_model(config: Config, source: Encoder, module: ClassificationModule) -> dict[str, Any]:
-    return {"name": config.model.name, **describe(source.config), **parameter_counts(module.net)}
-
-
 def _next_steps(run: Path) -> str:
-    shown = run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+    shown = _shown(run)
     return (
         f"Run folder: {shown}\n"
         "Next:\n"
@@ -193,20 +117,56 @@ def _next_steps(run: Path) -> str:
 
 
 @contextmanager
-def _phases(status: StatusFile) -> Iterator[None]:
-    """End the status with what came of the run."""
+def _alone_in(run: Path) -> Iterator[None]:
+    """Two processes that write one run folder would ruin it; the system takes the lock back when a process dies."""
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"{run} is still running: `doctune status {_shown(run)}` shows it.") from None
+    for left_behind in run.rglob(".*.part"):  # by a process that was killed while it wrote
+        left_behind.unlink()
     try:
         yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+@contextmanager
+def _phases(status: StatusFile, run: Path) -> Iterator[None]:
+    """End the status with what came of the run, and say how to go on."""
+    try:
+        yield
+    except OSError as error:
+        _end(status, "failed")
+        if not is_disk_full(error):
+            raise
+        raise TrainingError(disk_full_message(Path(error.filename or run / "run"))) from error
+    except TrainingError:
+        _end(status, "failed")
+        raise
     except DoctuneError:
-        status.update(phase="refused")
+        _end(status, "refused")
         raise
     except KeyboardInterrupt:
-        status.update(phase="interrupted")
+        _end(status, "interrupted")
+        log.warning("Interrupted. Go on with: python train.py resume=%s", _shown(run))
         raise
     except BaseException:
-        status.update(phase="failed")
+        _end(status, "failed")
         raise
     status.update(phase="finished")
+
+
+def _end(status: StatusFile, phase: str) -> None:
+    with contextlib.suppress(OSError):  # on a full disk the reason matters more
+        status.update(phase=phase)
+
+
+def _shown(run: Path) -> Path:
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
 
 
 def _quieten_libraries() -> None:
@@ -218,9 +178,9 @@ def _quieten_libraries() -> None:
     warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*number of training batches .* smaller than the logging interval.*")
+    # A frozen encoder is meant to be in evaluation mode, and resuming within an epoch is what ResumePoints is for.
+    warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")
+    warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch ended.*")
     warnings.filterwarnings("ignore", ".*Trying to infer the `batch_size`.*")
     warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*optimizer.step.*")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

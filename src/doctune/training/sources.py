@@ -49,7 +49,7 @@ def manifest(data: schema.FileContentConfig) -> Manifest:
 def extract_settings(data: schema.FileContentConfig) -> ExtractSettings:
     """Extraction stops where no window of `max_length` tokens can reach."""
     return ExtractSettings(
-        max_chars=chars_for_window(data.max_length),
+        max_chars=chars_for_window(data.max_length * data.augment.windows_to_read()),
         pdf_backend=data.extract.pdf_backend,
         scrub=data.extract.scrub,
     )

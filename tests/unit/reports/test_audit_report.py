@@ -1,5 +1,3 @@
-from html.parser import HTMLParser
-
 import pytest
 
 from doctune.reports.audit import MAX_CLASS_LINES, page, summarize
@@ -103,44 +101,24 @@ def test_of_many_classes_the_largest_and_the_smallest_are_shown(report):
     assert "  … 14 more classes" in lines
 
 
-class Reader(HTMLParser):
-    """What an HTML page holds: its tags, its text, and whether every tag is closed."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.open, self.text = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def test_the_page_needs_nothing_but_itself(report):
-    read = Reader(page(report))
+def test_the_page_needs_nothing_but_itself(report, read_html):
+    read = read_html(page(report))
     assert read.open == []
     assert {tag for tag, _ in read.tags}.isdisjoint({"script", "link", "img", "iframe"})
     assert not any({"src", "href", "onclick"} & attributes.keys() for _, attributes in read.tags)
     assert "url(" not in page(report)
 
 
-def test_the_page_escapes_what_it_shows(report):
+def test_the_page_escapes_what_it_shows(report, read_html):
     text = page(report)
     assert "<b>" not in text
-    read = Reader(text)
+    read = read_html(text)
     assert "Audit of a&b.csv" in read.text
     assert "a.txt (x <b>) = b.txt (y)" in read.text
 
 
-def test_the_page_has_a_card_for_each_finding_and_a_bar_for_each_class(report):
-    read = Reader(page(report))
+def test_the_page_has_a_card_for_each_finding_and_a_bar_for_each_class(report, read_html):
+    read = read_html(page(report))
     assert [attributes["class"] for tag, attributes in read.tags if tag == "article"] == ["error", "warning", "info"]
     assert [attributes["style"] for _, attributes in read.tags if attributes.get("class") == "bar"] == ["width:100.0%"]
     # What spoils scores shows its examples at once.

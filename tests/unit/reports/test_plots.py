@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from doctune.reports import plots
 
@@ -30,6 +31,22 @@ def test_loss_curves_show_both_losses_and_the_best_epoch():
 
 def test_a_loss_that_was_never_measured_has_no_curve():
     assert list(lines_of(plots.loss_curves([{"epoch": 1, "val_loss": 1.0}], None))) == ["validation, plain"]
+
+
+def test_the_training_loss_that_the_gap_is_measured_from_has_its_own_curve():
+    history = [HISTORY[0], HISTORY[1] | {"train_eval_loss": 0.75}]
+    lines = lines_of(plots.loss_curves(history, None))
+    np.testing.assert_array_equal(lines["training sample, evaluation mode"], [np.nan, 0.75])
+
+
+def columns_of(figure):
+    return figure.legends[0]._ncols
+
+
+def test_a_legend_has_as_many_columns_as_fit():
+    assert columns_of(plots.loss_curves(HISTORY, 2)) == 2
+    assert columns_of(plots.loss_curves(HISTORY, 2, plots.NARROW)) == 1
+    assert columns_of(plots.metric_curve(HISTORY, {"val_f1_macro": "macro F1"}, 2, {})) == 3
 
 
 def test_metric_curve_shows_baselines_on_the_whole_range():
@@ -83,3 +100,29 @@ def test_strange_names_are_drawn_as_they_are_without_a_warning(tmp_path):
 def test_names_lose_their_middle(name, width, short):
     assert plots.shorten(name, width) == short
     assert len(short) <= width
+
+
+def test_an_svg_is_an_element_of_its_page(read_html):
+    text = plots.svg(plots.loss_curves(HISTORY, 2, plots.NARROW), 'Losses & "more"')
+    read = read_html(text)
+    assert text.startswith('<svg viewBox="0 0 374.4 288"')
+    assert text.endswith("</svg>")
+    assert read.open == []
+    assert read.named("svg")[0]["aria-label"] == 'Losses & "more"'
+    assert {"Loss", "epoch", "best epoch (2)", "validation, plain"} <= set(read.text)
+    assert "#000000" not in text
+    assert "currentColor" in text
+    assert "http" not in text
+
+
+def test_two_svgs_of_a_page_share_no_id(read_html):
+    pictures = [read_html(plots.svg(plots.loss_curves(HISTORY, 2), name)) for name in ("first", "second")]
+    ids = [{attributes["id"] for _, attributes in read.tags if "id" in attributes} for read in pictures]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_a_png_has_a_palette(tmp_path):
+    plots.save(plots.loss_curves(HISTORY, 2), tmp_path / "losses.png")
+    with Image.open(tmp_path / "losses.png") as picture:
+        assert (picture.format, picture.mode) == ("PNG", "P")

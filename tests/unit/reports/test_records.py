@@ -130,3 +130,31 @@ def test_history_values_may_be_null(make_run):
     run = make_run(history=[{"epoch": 1, "train_loss": None}])
     assert json.loads((run / "training_history.json").read_text()) == read_run(run).history
     assert np.isfinite(read_run(run).test.probabilities).all()
+
+
+def write_hydra(run, config, overrides="[]"):
+    (run / ".hydra").mkdir()
+    (run / ".hydra/config.yaml").write_text(config, encoding="utf-8")
+    (run / ".hydra/overrides.yaml").write_text(overrides, encoding="utf-8")
+
+
+def test_the_configuration_is_read_where_hydra_wrote_one(make_run):
+    run = make_run()
+    assert (read_run(run).config, read_run(run).overrides) == ({}, [])
+    write_hydra(run, "optim:\n  lr: 2.0e-05\nseed: 0\n", "- optim.lr=2e-5\n")
+    records = read_run(run)
+    assert (records.config, records.overrides) == ({"optim": {"lr": 2e-5}, "seed": 0}, ["optim.lr=2e-5"])
+
+
+def test_a_damaged_configuration_is_named(make_run):
+    run = make_run()
+    write_hydra(run, "a: [")
+    with pytest.raises(ArtifactError, match=r"config\.yaml cannot be read as YAML: "):
+        read_run(run)
+
+
+def test_a_configuration_of_another_kind_is_named(make_run):
+    run = make_run()
+    write_hydra(run, "seed: 0", "seed: 0")
+    with pytest.raises(ArtifactError, match=r"overrides\.yaml must hold a YAML list\."):
+        read_run(run)

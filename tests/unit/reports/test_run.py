@@ -34,6 +34,20 @@ def test_a_report_is_its_files_and_gives_its_summary(make_run):
         assert (run / "report" / name).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_page_and_the_paragraph_are_written(make_run):
+    run = make_run()
+    write_report(run)
+    page = (run / "report/index.html").read_text(encoding="utf-8")
+    paragraph = (run / "report/methods.txt").read_text(encoding="utf-8")
+    assert FILES[0] == "index.html"
+    assert page.startswith("<!doctype html>")
+    assert paragraph.startswith(
+        "The model was mini, a classification head on a DistilBERT encoder (Sanh et al. 2019), "
+    )
+    assert f"<blockquote>{paragraph.strip()}</blockquote>" in page.replace("&amp;", "&")
+    assert len(page) < 200_000
+
+
 def test_report_json_keeps_the_agreed_keys(make_run):
     run = make_run()
     write_report(run)
@@ -64,6 +78,33 @@ def test_confusion_per_class_and_pairs_of_a_small_run(make_run):
         {"label": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 2, "predicted": 0, "train": 12},
     ]
     assert report["confused_pairs"] == [{"truth": "c", "predicted": "a", "count": 2, "support": 2}]
+
+
+def test_the_worst_mistakes_are_those_that_the_model_was_surest_of(make_run):
+    run = make_run(names=("a", "b"), documents=5, wrong_every=0)
+    path = run / "predictions/test.parquet"
+    columns = {
+        "prediction": ["b", "a", "b", "b", "b"],  # the truth is a, b, a, b, a
+        "probabilities": [[0.25, 0.75], [0.9375, 0.0625], [0.25, 0.75], [0.0, 1.0], [0.5, 0.5]],
+    }
+    pq.write_table(pa.table(pq.read_table(path).to_pydict() | columns), path)
+    keys = ("path", "truth", "predicted", "probability", "truth_probability")
+    rows = [
+        ("/files/1.txt", "b", "a", 0.9375, 0.0625),
+        ("/files/0.txt", "a", "b", 0.75, 0.25),
+        ("/files/2.txt", "a", "b", 0.75, 0.25),
+        ("/files/4.txt", "a", "b", 0.5, 0.5),
+    ]
+    assert report_of(run)["worst_mistakes"] == [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+def test_no_more_than_20_mistakes_are_listed(make_run):
+    paths = [mistake["path"] for mistake in report_of(make_run(documents=60, wrong_every=2))["worst_mistakes"]]
+    assert paths == [f"/files/{row}.txt" for row in range(1, 40, 2)]
+
+
+def test_a_run_without_mistakes_has_no_worst_ones(make_run):
+    assert report_of(make_run(wrong_every=0))["worst_mistakes"] == []
 
 
 def test_per_class_csv_has_a_row_per_label(make_run):
@@ -116,6 +157,16 @@ def test_a_run_without_any_prediction_is_refused(make_run):
     empty_part(run, "val")
     with pytest.raises(ArtifactError, match=r"neither predictions/test.parquet nor val.parquet has a row"):
         write_report(run)
+
+
+def test_what_guards_said_is_noted_if_it_still_held_at_the_end(make_run):
+    alarms = [
+        {"guard": "majority", "epoch": 1, "message": "Worse.", "cleared": 3},
+        {"guard": "gap", "epoch": 2, "message": "Critical gap.", "cleared": None},
+    ]
+    report = report_of(make_run(notes=["A note.", "Critical gap."], alarms=alarms))
+    assert (report["notes"], report["alarms"]) == (["A note.", "Critical gap."], alarms)
+    assert report_of(make_run("other", notes=["A note."], alarms=alarms))["notes"] == ["A note.", "Critical gap."]
 
 
 def test_labels_without_test_documents_are_noted(make_run):

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import pytest
-
 from doctune.reports.records import read_run
 from doctune.reports.run import build_report
-from doctune.reports.summary import duration, summarize
+from doctune.reports.summary import summarize
 
 
 def summary_of(run):
@@ -61,11 +59,3 @@ def test_the_page_keeps_within_60_lines_of_100_columns(make_run):
     assert len(lines) <= 60
     assert max(map(len, lines)) <= 100
     assert "           - 14 more in report.json" in lines
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(None, "–"), (4.21, "4.2 s"), (59.99, "1 min 0 s"), (192.4, "3 min 12 s"), (7500, "2 h 5 min")],
-)
-def test_durations_are_in_the_units_that_matter(seconds, words):
-    assert duration(seconds) == words

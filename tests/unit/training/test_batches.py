@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from doctune.training.data.batches import LengthAwareBatches, in_length_order
+from doctune.training.data.batches import BatchPlan, LengthAwareBatches, in_length_order
+from doctune.training.data.sampling import ClassSampling
 
 LENGTHS = np.random.default_rng(0).integers(3, 128, size=1003)
 
@@ -13,7 +14,7 @@ def epoch(batches, number):
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(8, 1), (2, 4), (3, 2), (1003, 1), (2000, 1)])
 def test_every_document_comes_once_an_epoch(micro, accumulation):
-    batches = LengthAwareBatches(LENGTHS, micro=micro, accumulation=accumulation, seed=1)
+    batches = LengthAwareBatches(LENGTHS, BatchPlan(micro, accumulation), seed=1)
     found = epoch(batches, 0)
     assert sorted(index for batch in found for index in batch.indices) == list(range(1003))
     assert len(found) == len(batches)
@@ -21,21 +22,21 @@ def test_every_document_comes_once_an_epoch(micro, accumulation):
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
-    first, again, other = (LengthAwareBatches(LENGTHS, micro=8, accumulation=1, seed=s) for s in (1, 1, 2))
+    first, again, other = (LengthAwareBatches(LENGTHS, BatchPlan(8, 1), seed=s) for s in (1, 1, 2))
     assert epoch(first, 3) == epoch(again, 3)
     assert epoch(first, 3) != epoch(first, 4)
     assert epoch(first, 3) != epoch(other, 3)
 
 
 def test_micro_batches_divide_the_same_effective_batches():
-    whole = epoch(LengthAwareBatches(LENGTHS, micro=8, accumulation=1, seed=1), 0)
-    parts = epoch(LengthAwareBatches(LENGTHS, micro=2, accumulation=4, seed=1), 0)
+    whole = epoch(LengthAwareBatches(LENGTHS, BatchPlan(8, 1), seed=1), 0)
+    parts = epoch(LengthAwareBatches(LENGTHS, BatchPlan(2, 4), seed=1), 0)
     joined = [sum((batch.indices for batch in parts[start : start + 4]), ()) for start in range(0, len(parts), 4)]
     assert joined == [batch.indices for batch in whole]
 
 
 def test_scales_make_the_mean_over_the_effective_batch_also_where_it_is_smaller():
-    batches = epoch(LengthAwareBatches(LENGTHS, micro=2, accumulation=4, seed=1), 0)
+    batches = epoch(LengthAwareBatches(LENGTHS, BatchPlan(2, 4), seed=1), 0)
     # Lightning divides by the accumulation: scale / 4 must be 1 / (documents of the effective batch), 8 or the last 3.
     assert {batch.scale / 4 for batch in batches[:-2]} == {1 / 8}
     assert [(len(batch.indices), batch.scale / 4) for batch in batches[-2:]] == [(2, 1 / 3), (1, 1 / 3)]
@@ -46,14 +47,14 @@ def test_batches_hold_documents_of_similar_length():
         cells = sum(len(batch.indices) * LENGTHS[list(batch.indices)].max() for batch in batches)
         return 1 - LENGTHS.sum() / cells
 
-    assert padding(epoch(LengthAwareBatches(LENGTHS, micro=8, accumulation=1, seed=1), 0)) < 0.05
+    assert padding(epoch(LengthAwareBatches(LENGTHS, BatchPlan(8, 1), seed=1), 0)) < 0.05
 
 
 def test_lightning_finds_the_epoch_setter():
     from lightning.fabric.utilities.data import _set_sampler_epoch
     from torch.utils.data import DataLoader
 
-    batches = LengthAwareBatches(LENGTHS, micro=8, accumulation=1, seed=1)
+    batches = LengthAwareBatches(LENGTHS, BatchPlan(8, 1), seed=1)
     _set_sampler_epoch(DataLoader(range(1003), batch_sampler=batches), 7)
     assert batches.epoch == 7
 
@@ -61,3 +62,55 @@ def test_lightning_finds_the_epoch_setter():
 def test_evaluation_starts_with_the_longest():
     batches = in_length_order([5, 9, 7, 1], 3)
     assert [batch.indices for batch in batches] == [(1, 2, 0), (3,)]
+
+
+def test_the_last_micro_batch_of_a_step_says_so():
+    batches = epoch(LengthAwareBatches(LENGTHS, BatchPlan(2, 4), seed=1), 0)
+    assert [number for number, batch in enumerate(batches) if batch.ends_step] == [*range(3, 500, 4), 501]
+
+
+def test_a_resumed_epoch_goes_on_where_it_was():
+    batches = LengthAwareBatches(LENGTHS, BatchPlan(2, 4), seed=1)
+    whole = epoch(batches, 2)
+    batches.skip_once(7)
+    assert epoch(batches, 2) == whole[7:]
+    assert epoch(batches, 2) == whole
+
+
+@pytest.mark.parametrize("num_documents", [24, 25, 30, 1])
+def test_ranks_share_each_effective_batch(num_documents):
+    lengths = LENGTHS[:num_documents]
+    alone = epoch(LengthAwareBatches(lengths, BatchPlan(8, 1), seed=1), 3)
+    shares = [epoch(LengthAwareBatches(lengths, BatchPlan(2, 2, rank, 2), seed=1), 3) for rank in (0, 1)]
+    assert len(shares[0]) == len(shares[1])
+    steps = [[], []]
+    for rank, share in enumerate(shares):
+        step = []
+        for micro in share:
+            step += micro.indices if micro.scale else ()
+            if micro.ends_step:
+                steps[rank].append(step)
+                step = []
+    assert [sorted(a + b) for a, b in zip(*steps, strict=True)] == [sorted(batch.indices) for batch in alone]
+
+
+def test_the_ranks_gradients_average_to_that_of_the_effective_batch():
+    losses = np.random.default_rng(1).random(30)
+    alone = epoch(LengthAwareBatches(LENGTHS[:30], BatchPlan(8, 1), seed=1), 0)
+    expected = [losses[list(batch.indices)].mean() for batch in alone]
+    sums = np.zeros((2, len(alone)))
+    for rank in (0, 1):
+        step = 0
+        for micro in LengthAwareBatches(LENGTHS[:30], BatchPlan(2, 2, rank, 2), seed=1):
+            sums[rank, step] += losses[list(micro.indices)].sum() * micro.scale / 2  # Lightning: / accumulation
+            step += micro.ends_step
+    assert sums.mean(axis=0) == pytest.approx(expected)  # DDP: the mean over ranks
+
+
+def test_an_epoch_shows_what_the_sampling_draws():
+    label_ids = np.array([0] * 12 + [1] * 3)
+    sampling = ClassSampling(label_ids, (12, 12))
+    batches = LengthAwareBatches(LENGTHS[:15], BatchPlan(4, 1), seed=1, sampling=sampling)
+    shown = [index for batch in epoch(batches, 0) for index in batch.indices]
+    assert (len(batches), batches.num_steps()) == (6, 6)
+    assert sorted(shown) == sorted([*range(12)] + [12, 13, 14] * 4)

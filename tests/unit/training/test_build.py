@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from doctune.errors import ConfigError
+from doctune.labels import Labels
 from doctune.training import build, sources
 from doctune.training.config import TrainerConfig
+from doctune.training.data.file_content import Facts
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ def test_16_mixed_on_a_cpu_falls_back_and_says_so(monkeypatch):
 def test_a_gpu_that_is_not_there_is_said(compose, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"there is no CUDA device here\. Use trainer=auto or trainer=cpu"):
-        build.trainer(compose("trainer=gpu"), tmp_path, "32", [])
+        build.trainer(compose("trainer=gpu"), tmp_path, "32", [], [])
 
 
 def test_auto_is_16_mixed_on_cuda(monkeypatch):
@@ -73,7 +75,27 @@ def test_extraction_stops_where_no_window_reaches(compose):
 
 def test_the_default_callbacks(compose):
     names = [type(callback).__name__ for callback in build.stock_callbacks(compose("trainer.progress=false"))]
-    assert names == ["LearningRateMonitor", "EarlyStopping"]
+    assert names == ["LearningRateMonitor"]
+    assert build.early_stopping(compose()).patience == 3
+    assert build.early_stopping(compose("callbacks.early_stopping.enabled=false")) is None
+
+
+def test_warmup_may_be_given_in_steps(compose):
+    plan = build.optimisation(compose("trainer.max_epochs=4", "schedule.warmup_steps=7"), steps_per_epoch=50)
+    assert plan.warmup_steps == 7
+    plan = build.optimisation(compose("trainer.max_epochs=1", "schedule.warmup_steps=70"), steps_per_epoch=50)
+    assert plan.warmup_steps == 50
+
+
+def test_class_weights_are_computed_from_what_an_epoch_shows(compose):
+    facts = Facts(Labels(("x", "y")), (30, 10), (3, 1), (30, 30), 10)
+    assert build.document_loss(compose().loss, facts).weights.tolist() == [1, 1]
+
+
+def test_chance_is_what_the_class_shares_give(compose):
+    chance = build.chance(Facts(Labels(("x", "y")), (30, 10), (3, 1), (30, 10), 10))
+    assert chance.uniform_loss == pytest.approx(0.6931, abs=1e-4)
+    assert chance.majority["accuracy"] == 0.75
 
 
 def test_warmup_is_a_share_of_all_steps(compose):

@@ -5,6 +5,7 @@ from torch.nn import functional as F
 from doctune.labels import Labels
 from doctune.nets.assemble import classifier
 from doctune.nets.encoder import pretrained_config
+from doctune.nets.losses import DocumentLoss, class_weights
 from doctune.training.modules.classification import ClassificationModule
 from doctune.training.optim import Optimisation
 
@@ -17,9 +18,8 @@ def module(tiny_encoder):
     folder = str(tiny_encoder("distilbert"))
     torch.manual_seed(0)
     net = classifier(pretrained_config(folder), Labels(("x", "y")), folder)
-    return ClassificationModule(
-        net, class_counts=COUNTS, class_weighting="balanced", label_smoothing=0.1, optimisation=PLAN
-    )
+    loss = DocumentLoss("cross_entropy", class_weights("balanced", COUNTS), label_smoothing=0.1)
+    return ClassificationModule(net, loss, PLAN)
 
 
 def batch(size: int, scale: float):
@@ -41,7 +41,7 @@ def gradients(module, batches, accumulation):
     """What an optimiser step would see: Lightning divides each loss by the accumulation."""
     module.zero_grad()
     for micro in batches:
-        (module.training_step(micro, 0) / accumulation).backward()
+        (module.training_step(micro, 0)["loss"] / accumulation).backward()
     return torch.cat([parameter.grad.flatten() for parameter in module.net.parameters() if parameter.grad is not None])
 
 
@@ -62,7 +62,7 @@ def test_the_training_loss_is_weighted_and_smoothed_and_divided_by_the_documents
     logits = module(whole["input_ids"], whole["attention_mask"])
     weights = torch.tensor([8 / 12, 8 / 4])
     expected = F.cross_entropy(logits, whole["labels"], weight=weights, label_smoothing=0.1, reduction="sum") / 8
-    assert module.training_step(whole, 0).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert module.training_step(whole, 0)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_the_validation_loss_is_plain(module):
@@ -107,3 +107,32 @@ def test_hyperparameters_are_plain(module, tmp_path):
     loaded = torch.load(tmp_path / "h.pt", weights_only=True)
     assert loaded["optimisation"]["total_steps"] == 10
     assert loaded["net"]["id2label"] == {0: "x", 1: "y"}
+
+
+def test_the_gap_compares_plain_losses_of_validation_and_training_documents(module):
+    module.net.eval()
+    logged = {}
+    module.log = lambda *_, **__: None
+    module.log_dict = lambda values, **__: logged.update(values)
+    val, sample = batch(8, 1.0), part(batch(8, 1.0), slice(0, 3), 1.0)
+    module.validation_step(val, 0, 0)
+    logits = module.validation_step(sample, 0, 1)
+    module.on_validation_epoch_end()
+    expected = F.cross_entropy(logits, sample["labels"]).item()
+    assert logged["train_eval/loss"].item() == pytest.approx(expected, rel=1e-5)
+    assert logged["gap"].item() == pytest.approx(module.val_loss.compute().item() - expected, rel=1e-5)
+
+
+def test_a_validation_that_was_cut_short_leaves_nothing_behind(module):
+    module.log = module.log_dict = lambda *_, **__: None
+    module.validation_step(batch(8, 1.0), 0, 0)
+    module.on_validation_epoch_start()
+    assert module.val_metrics["f1_macro"].tp.sum() == 0
+    assert module.val_loss.weight == 0
+
+
+def test_a_frozen_encoders_outputs_give_the_logits_of_its_token_ids(module):
+    module.net.eval()
+    whole = batch(4, 1.0)
+    features = module.predict_step(whole, 0)
+    assert torch.allclose(module._logits({"features": features}), module._logits(whole), atol=1e-6)

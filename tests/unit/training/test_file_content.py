@@ -6,7 +6,7 @@ from doctune.corpus.tokens import tokenise
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import build, sources
 from doctune.training.data.batches import MicroBatch
-from doctune.training.data.file_content import TokenDataset
+from doctune.training.data.file_content import PARTS, TokenDataset
 
 TEXTS = ["one two three", "one", "two two"]
 
@@ -36,7 +36,7 @@ def datamodule(compose, tiny, manifest_of_files, tmp_path):
 def test_facts_are_there_before_the_module(datamodule):
     facts = datamodule("trainer.effective_batch_size=10", "trainer.micro_batch_size=5").facts()
     assert facts.labels.names == ("ledger", "program", "recipe")
-    assert facts.class_counts == (16, 16, 16)
+    assert (facts.train_counts, facts.val_counts, facts.shown_counts) == ((16, 16, 16), (2, 2, 2), (16, 16, 16))
     assert facts.steps_per_epoch == 5
 
 
@@ -52,7 +52,41 @@ def test_batches_do_not_depend_on_the_number_of_workers(datamodule):
 def test_every_part_is_read_whole(datamodule):
     module = datamodule()
     module.setup()
-    loaders = {"train": module.train_dataloader(), "val": module.val_dataloader(), "test": module.test_dataloader()}
+    val, sample = module.val_dataloader()
+    loaders = {"train": module.train_dataloader(), "val": val, "test": module.test_dataloader()}
     for part, loader in loaders.items():
         indices = np.concatenate([batch["index"].numpy() for batch in loader])
         assert sorted(indices.tolist()) == list(range(48 if part == "train" else 6))
+    assert len(np.concatenate([batch["index"].numpy() for batch in sample])) == 6
+
+
+def test_the_gaps_training_sample_is_fixed_and_as_large_as_the_validation_part(datamodule):
+    first, again = datamodule(), datamodule("trainer.effective_batch_size=4")
+    samples = []
+    for module in (first, again):
+        module.setup()
+        samples.append(sorted(i for batch in module.val_dataloader()[1] for i in batch["index"].tolist()))
+    assert samples[0] == samples[1]
+    assert len(set(samples[0])) == 6
+
+
+def test_features_take_the_place_of_token_ids(datamodule):
+    module = datamodule()
+    module.setup()
+    features = {part: np.random.rand(len(module.tokens(part)), 1, 5).astype(np.float32) for part in PARTS}
+    module.read_from(features)
+    for batch in module.train_dataloader():
+        assert np.array_equal(batch["features"].numpy(), features["train"][batch["index"].numpy()])
+        assert "input_ids" not in batch
+
+
+def test_training_sees_random_views_and_validation_the_head(datamodule):
+    module = datamodule("data.augment.token_dropout=0.5")
+    plain = datamodule()
+    for each in (module, plain):
+        each.setup()
+    for ours, theirs in zip(module.val_dataloader()[0], plain.val_dataloader()[0], strict=True):
+        assert torch.equal(ours["input_ids"], theirs["input_ids"])
+    ours, theirs = next(iter(module.train_dataloader())), next(iter(plain.train_dataloader()))
+    assert not torch.equal(ours["input_ids"], theirs["input_ids"])
+    assert torch.equal(ours["attention_mask"], theirs["attention_mask"])

@@ -1,11 +1,13 @@
-"""Checkpoint files with names that say when, which epoch and how good."""
+"""Checkpoint files with names that say when, which epoch and how good, and with what a reader must know inside."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
@@ -20,6 +22,25 @@ class NamedCheckpoint(ModelCheckpoint):
         super().__init__(dirpath=folder, monitor=monitor, mode=mode, save_top_k=save_top_k, save_last=True)
         self._prefix = prefix
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the best, and the last in any case: Lightning 2.6 leaves it out where the epoch was no better."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._last_global_step_saved != trainer.global_step:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Find the files again where the run folder was moved since."""
+        folder = Path(self.dirpath or "")
+
+        def moved(path: str) -> str:
+            return str(folder / Path(path).name) if path else path
+
+        paths = {
+            name: moved(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
+
     def format_checkpoint_name(
         self, metrics: dict[str, Tensor], filename: str | None = None, ver: int | None = None, prefix: str | None = None
     ) -> str:
@@ -30,6 +51,29 @@ class NamedCheckpoint(ModelCheckpoint):
         name = f"{self._prefix}_{datetime.now():%Y%m%d_%H%M%S}_epoch{epoch:03d}_loss{_loss(metrics):.4f}"
         version = f"-v{ver}" if ver is not None else ""
         return str(Path(self.dirpath or "") / f"{name}{version}{self.FILE_EXTENSION}")
+
+
+class Provenance(Callback):
+    """Writes into each checkpoint, under `doctune`, where it comes from: configuration, git, versions, metrics, time.
+
+    Args:
+        config: the whole configuration, plain.
+        environment: `git` and `versions`, plain, see `environment.describe_environment`.
+    """
+
+    def __init__(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        self._config = dict(config)
+        self._origin = {key: environment[key] for key in ("git", "versions")}
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Plain values only, so that the file loads with `weights_only=True`."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        checkpoint["doctune"] = {
+            "saved_at": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "metrics": metrics,
+            "config": self._config,
+            **self._origin,
+        }
 
 
 def _loss(metrics: dict[str, Any]) -> float:

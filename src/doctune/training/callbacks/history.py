@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,62 +16,109 @@ from doctune.files import write_json
 log = logging.getLogger(__name__)
 
 
-class History(Callback):
-    """Keeps the epoch's losses and metrics, its learning rate, seconds, real tokens per second and padding share."""
+@dataclass
+class Totals:
+    """What an epoch has added up; `objective` stays on the device while training, so that no step waits for it."""
 
-    def __init__(self, path: Path) -> None:
+    objective: Any = 0.0
+    documents: int = 0
+    tokens: int = 0
+    cells: int = 0
+    seconds: float = 0.0
+
+
+class History(Callback):
+    """Keeps the epoch's losses and metrics, its learning rate, seconds, real tokens per second and padding share.
+
+    Only finished optimiser steps count, so that what a resumed run does again is not counted twice.
+
+    Args:
+        path: the file.
+        gap_status: the name of a gap, see `scoring.gap.GapThresholds.status`.
+    """
+
+    def __init__(self, path: Path, gap_status: Callable[[float], str]) -> None:
         self._path = path
+        self._gap_status = gap_status
         self.epochs: list[dict[str, Any]] = []
-        self._started = time.monotonic()
-        self._tokens = self._cells = 0
-        self._training_seconds = 0.0
+        self._totals = Totals()
+        self._pending: list[tuple[Any, int, int, int]] = []
+        self._resumed_at = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock, also in the middle of an epoch."""
+        self._resumed_at = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
-        self._started = time.monotonic()
-        self._tokens = self._cells = 0
+        self._resumed_at = time.monotonic()
+        self._totals, self._pending = Totals(), []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count real tokens and the cells of the padded batch."""
-        mask = batch["attention_mask"]
-        self._tokens += int(mask.sum())
-        self._cells += mask.numel()
-        self._training_seconds = time.monotonic() - self._started
+        """Add up the loss, the real tokens and the cells of the padded batch, once their step is done."""
+        if batch["scale"]:
+            cells = batch["attention_mask"].numel() if "attention_mask" in batch else batch["tokens"]
+            self._pending.append((outputs["objective"], len(batch["labels"]), batch["tokens"], cells))
+        if not batch["ends_step"]:
+            return
+        for objective, documents, tokens, cells in self._pending:
+            self._totals.objective = self._totals.objective + objective
+            self._totals.documents += documents
+            self._totals.tokens += tokens
+            self._totals.cells += cells
+        self._pending = []
+        now = time.monotonic()
+        self._totals.seconds += now - self._resumed_at
+        self._resumed_at = now
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the finished epoch; the training loop has validated already."""
+        self._totals.objective = float(self._totals.objective)
         self.epochs.append(self._epoch(trainer))
+        for logger in trainer.loggers:
+            # Not through the module's log: Lightning would write it after the checkpoint of this epoch is saved, and a
+            # run that is resumed from there would lack it. The step is that of the validation.
+            logger.log_metrics({"train/loss": self.epochs[-1]["train_loss"]}, step=trainer.global_step - 1)
         log.info("%s", _line(self.epochs[-1], trainer.max_epochs))
         if trainer.is_global_zero:
             write_json(self._path, self.epochs)
 
     def _epoch(self, trainer: Trainer) -> dict[str, Any]:
+        totals = self._totals
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         scores = {name.replace("/", "_"): value for name, value in metrics.items() if name.startswith("val/")}
         return {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
-            "train_loss": metrics["train/loss"],
+            "train_loss": totals.objective / totals.documents,
+            "train_eval_loss": metrics["train_eval/loss"],
             **scores,
+            "gap": metrics["gap"],
+            "gap_status": self._gap_status(metrics["gap"]),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "seconds": round(time.monotonic() - self._started, 3),
-            "tokens_per_s": round(self._tokens / self._training_seconds, 1),
-            "padding_share": round(1 - self._tokens / self._cells, 4),
+            "seconds": round(totals.seconds + time.monotonic() - self._resumed_at, 3),
+            "tokens_per_s": round(totals.tokens / totals.seconds, 1),
+            "padding_share": round(1 - totals.tokens / totals.cells, 4),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs so far, so that a resumed run's history is whole."""
-        return {"epochs": self.epochs}
+        """The epochs and the totals so far, so that a resumed run's history is whole."""
+        return {"epochs": self.epochs, "totals": asdict(self._totals) | {"objective": float(self._totals.objective)}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the epochs of the run that is resumed."""
+        """Take up what the run that is resumed has added up."""
         self.epochs = list(state_dict["epochs"])
+        self._totals = Totals(**state_dict["totals"])
 
 
 def _line(epoch: dict[str, Any], epochs: int | None) -> str:
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in epoch.items() if name.startswith(("train_", "val_")))
+    losses = ", ".join(f"{name} {epoch[name]:.4f}" for name in ("train_loss", "val_loss"))
+    scores = ", ".join(
+        f"{name} {value:.4f}" for name, value in epoch.items() if name.startswith("val_") and name != "val_loss"
+    )
     return (
-        f"Epoch {epoch['epoch']}/{epochs}: {scores}; {epoch['seconds']:.0f} s, {epoch['tokens_per_s']:,.0f} tokens/s."
+        f"Epoch {epoch['epoch']}/{epochs}: {losses}, {scores}; gap {epoch['gap']:.2f} ({epoch['gap_status']}); "
+        f"{epoch['seconds']:.0f} s, {epoch['tokens_per_s']:,.0f} tokens/s."
     )

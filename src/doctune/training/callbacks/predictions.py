@@ -31,10 +31,16 @@ class PredictionWriter(Callback):
         self._logits: dict[int, NDArray[np.float32]] = {}
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """Keep the logits of `trainer.validate`."""
-        if trainer.state.fn == "validate":
+        """Keep the logits of `trainer.validate`; the second loader has training documents."""
+        if trainer.state.fn == "validate" and dataloader_idx == 0:
             self._collect(outputs, batch)
 
     def on_test_batch_end(

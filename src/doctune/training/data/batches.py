@@ -1,30 +1,74 @@
-"""Which documents go together: length-aware, globally shuffled, deterministic in (seed, epoch).
+"""Which documents go together: length-aware, globally shuffled, deterministic in (seed, epoch), shared out to ranks.
 
-An effective batch is one optimiser step. It is cut into micro-batches, the forward passes whose gradients accumulate.
+An effective batch is one optimiser step. It is shared out to the ranks (processes), and each rank's share is cut into
+micro-batches, the forward passes whose gradients accumulate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from doctune.training.data.sampling import ClassSampling
+
 # Effective batches that are sorted by length together: larger wastes less padding, smaller shuffles more freely.
 _SORTED_TOGETHER = 50
+
+Ids = NDArray[np.int64]
 
 
 class MicroBatch(NamedTuple):
     """One forward pass.
 
     `scale` times the sum of the documents' losses is what `backward` gets, such that, after Lightning has divided by
-    the accumulation, an effective batch has the gradients of its mean loss, also where the last one is smaller.
+    the accumulation and DDP has averaged over the ranks, an effective batch has the gradients of its mean loss, also
+    where the last one is smaller. It is 0 for a stand-in document of a rank that has none left.
+    `ends_step` marks the last one of an effective batch. `seed` is what random views of the documents depend on; None
+    shows them as they are.
     """
 
     indices: tuple[int, ...]
     scale: float
+    ends_step: bool = True
+    seed: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How an effective batch is cut: documents per forward pass, forward passes per step and rank, processes."""
+
+    micro: int
+    accumulation: int = 1
+    rank: int = 0
+    num_ranks: int = 1
+
+    @property
+    def effective(self) -> int:
+        """Documents per optimiser step."""
+        return self.micro * self.accumulation * self.num_ranks
+
+    def num_steps(self, num_documents: int) -> int:
+        """Optimiser steps that show so many documents."""
+        return -(-num_documents // self.effective)
+
+    def num_micro_batches(self, num_documents: int) -> int:
+        """Forward passes of each rank in these steps; the same for all ranks, else they would wait for each other."""
+        full, rest = divmod(num_documents, self.effective)
+        return full * self.accumulation + -(-rest // (self.micro * self.num_ranks))
+
+    def share(self, batch: Ids, seed: tuple[int, int]) -> Iterator[MicroBatch]:
+        """This rank's micro-batches of an effective batch."""
+        mine = batch[self.rank :: self.num_ranks]
+        scale = self.accumulation * self.num_ranks / len(batch)
+        passes = self.num_micro_batches(len(batch))
+        for number in range(passes):
+            indices = mine[number * self.micro : (number + 1) * self.micro].tolist()
+            yield MicroBatch(tuple(indices) or (int(batch[0]),), scale if indices else 0.0, number == passes - 1, seed)
 
 
 class LengthAwareBatches(Sampler[MicroBatch]):
@@ -32,21 +76,33 @@ class LengthAwareBatches(Sampler[MicroBatch]):
 
     Args:
         lengths: tokens per document, shape (N,).
-        micro: documents per forward pass.
-        accumulation: forward passes per optimiser step.
+        plan: how effective batches are cut.
         seed: with the epoch it determines the order.
+        sampling: which documents an epoch shows; None shows each once.
     """
 
-    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], *, micro: int, accumulation: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int] | NDArray[np.int64],
+        plan: BatchPlan,
+        *,
+        seed: int,
+        sampling: ClassSampling | None = None,
+    ) -> None:
         self.lengths = np.asarray(lengths)
-        self.micro = micro
-        self.accumulation = accumulation
+        self.plan = plan
         self.seed = seed
         self.epoch = 0
+        self._sampling = sampling
+        self._skip = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order the next iteration follows."""
         self.epoch = epoch
+
+    def skip_once(self, micro_batches: int) -> None:
+        """Let the next iteration start after so many micro-batches: a resumed run has had them."""
+        self._skip = micro_batches
 
     @property
     def sampler(self) -> LengthAwareBatches:
@@ -54,22 +110,30 @@ class LengthAwareBatches(Sampler[MicroBatch]):
         return self
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.lengths), self.micro * self.accumulation)
-        return full * self.accumulation + -(-rest // self.micro)
+        return self.plan.num_micro_batches(self._documents)
 
     def num_steps(self) -> int:
         """Optimiser steps per epoch."""
-        return -(-len(self.lengths) // (self.micro * self.accumulation))
+        return self.plan.num_steps(self._documents)
 
     def __iter__(self) -> Iterator[MicroBatch]:
-        for batch in self._effective_batches():
-            for start in range(0, len(batch), self.micro):
-                yield MicroBatch(tuple(batch[start : start + self.micro].tolist()), self.accumulation / len(batch))
+        skip, self._skip = self._skip, 0
+        for number, micro in enumerate(self._micro_batches()):
+            if number >= skip:
+                yield micro
 
-    def _effective_batches(self) -> list[NDArray[np.int64]]:
+    @property
+    def _documents(self) -> int:
+        return len(self.lengths) if self._sampling is None else len(self._sampling)
+
+    def _micro_batches(self) -> Iterator[MicroBatch]:
+        for batch in self._effective_batches():
+            yield from self.plan.share(batch, (self.seed, self.epoch))
+
+    def _effective_batches(self) -> list[Ids]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(len(self.lengths))
-        size = self.micro * self.accumulation
+        order = rng.permutation(len(self.lengths)) if self._sampling is None else self._sampling.draw(rng)
+        size = self.plan.effective
         chunks = [
             order[start : start + size * _SORTED_TOGETHER] for start in range(0, len(order), size * _SORTED_TOGETHER)
         ]

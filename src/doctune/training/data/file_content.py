@@ -1,15 +1,19 @@
-"""Files with one label each -> batches of token ids."""
+"""Files with one label each -> batches of token ids, or of a frozen encoder's outputs.
+
+Shapes: N documents of a part, B documents of a batch, T tokens, F features, D hidden, L labels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,51 +21,102 @@ from doctune.corpus.division import LabelledDocument
 from doctune.corpus.prepare import Corpus
 from doctune.corpus.tokens import Tokens, tokenise
 from doctune.labels import Labels
-from doctune.training.data.batches import LengthAwareBatches, MicroBatch, in_length_order
+from doctune.training.data.batches import BatchPlan, LengthAwareBatches, MicroBatch, in_length_order
+from doctune.training.data.sampling import ClassSampling, epoch_counts
+from doctune.training.data.views import RandomViews
 
 Batch = dict[str, Any]
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the data tells the module: labels in id order, training documents per label, optimiser steps per epoch."""
+    """What the data tells the module and the guards: labels in id order, documents per label, steps per epoch.
+
+    `shown_counts` are the training documents that an epoch shows of each label, which sampling may change.
+    """
 
     labels: Labels
-    class_counts: tuple[int, ...]
+    train_counts: tuple[int, ...]
+    val_counts: tuple[int, ...]
+    shown_counts: tuple[int, ...]
     steps_per_epoch: int
 
 
 class TokenDataset(Dataset[Batch]):
     """Documents of one part; asked for a `MicroBatch` it gives a padded batch.
 
-    A batch has input_ids and attention_mask (B, T), labels (B,), index (B,), the document's place in the part, and
-    scale, see `MicroBatch`.
+    A batch has input_ids and attention_mask (B, T), labels (B,), index (B,), the document's place in the part, tokens,
+    the number of real ones, and scale and ends_step, see `MicroBatch`.
     """
 
-    def __init__(self, tokens: Tokens, label_ids: Sequence[int], pad_id: int) -> None:
+    def __init__(self, tokens: Tokens, label_ids: Sequence[int], pad_id: int, views: RandomViews | None = None) -> None:
         self._tokens = tokens
         self._label_ids = torch.tensor(label_ids, dtype=torch.long)
         self._pad_id = pad_id
+        self._views = views
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def __getitems__(self, micro: MicroBatch) -> Batch:
-        windows = [self._tokens[index] for index in micro.indices]
+        windows = [self._window(index, micro.seed) for index in micro.indices]
         longest = max(len(window) for window in windows)
         ids = np.full((len(windows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(windows), longest), dtype=np.int64)
         for row, window in enumerate(windows):
             ids[row, : len(window)] = window
             mask[row, : len(window)] = 1
-        index = torch.tensor(micro.indices)
         return {
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
-            "labels": self._label_ids[index],
-            "index": index,
-            "scale": micro.scale,
+            "tokens": int(mask.sum()),
+            **_rest(micro, self._label_ids),
         }
+
+    def _window(self, index: int, seed: tuple[int, int] | None) -> NDArray[np.int32]:
+        if self._views is None or seed is None:
+            return self._tokens[index]
+        return self._views.window(self._tokens, index, seed)
+
+
+class FeatureDataset(Dataset[Batch]):
+    """Documents of one part as a frozen encoder has read them: features (B, F, D) instead of token ids."""
+
+    def __init__(self, features: NDArray[np.float32], lengths: NDArray[np.int64], label_ids: Sequence[int]) -> None:
+        self._features = features
+        self._lengths = lengths
+        self._label_ids = torch.tensor(label_ids, dtype=torch.long)
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getitems__(self, micro: MicroBatch) -> Batch:
+        rows = list(micro.indices)
+        return {
+            "features": torch.from_numpy(np.asarray(self._features[rows])),
+            "tokens": int(self._lengths[rows].sum()),
+            **_rest(micro, self._label_ids),
+        }
+
+
+class FixedBatches(Dataset[Batch]):
+    """The batches of an evaluation, which are always the same."""
+
+    def __init__(self, documents: TokenDataset | FeatureDataset, batches: Sequence[MicroBatch]) -> None:
+        self._documents = documents
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        return self._documents.__getitems__(self._batches[number])
+
+
+def _rest(micro: MicroBatch, label_ids: torch.Tensor) -> Batch:
+    index = torch.tensor(micro.indices)
+    return {"labels": label_ids[index], "index": index, "scale": micro.scale, "ends_step": micro.ends_step}
 
 
 class FileContentDataModule(LightningDataModule):
@@ -70,10 +125,14 @@ class FileContentDataModule(LightningDataModule):
     Args:
         corpus: documents with their parts, and the store of their texts.
         tokenizer: the model's.
+        pad_id: the token that fills batches up.
         cache: where tokens are kept.
         max_length: window length in tokens.
-        micro, accumulation: see `LengthAwareBatches`.
+        plan: how an effective batch is cut; Lightning's ranks are filled in.
         seed: of the order of training documents.
+        sampling: method and strength, see `epoch_counts`.
+        views: what training sees of a document; None: its first window.
+        windows: how many leading windows of training documents there are for it.
         num_workers: processes that prepare batches.
     """
 
@@ -85,9 +144,11 @@ class FileContentDataModule(LightningDataModule):
         pad_id: int,
         cache: Path,
         max_length: int,
-        micro: int,
-        accumulation: int,
+        plan: BatchPlan,
         seed: int,
+        sampling: tuple[str, float] = ("none", 1.0),
+        views: RandomViews | None = None,
+        windows: int = 1,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -96,53 +157,106 @@ class FileContentDataModule(LightningDataModule):
         self._pad_id = pad_id
         self._cache = cache
         self._max_length = max_length
-        self._micro, self._accumulation, self._seed = micro, accumulation, seed
+        self._plan, self._seed = plan, seed
+        self._sampling = sampling
+        self._views, self._windows = views, windows
         self._num_workers = num_workers
         self._tokens: dict[str, Tokens] = {}
+        self._features: Mapping[str, NDArray[np.float32]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Tokenise all parts, once."""
-        for part in ("train", "val", "test"):
+        for part in PARTS:
             if part not in self._tokens:
-                self._tokens[part] = self._tokenise(self._corpus.part(part))
+                self._tokens[part] = self._tokenise(part)
 
     def facts(self) -> Facts:
         """What the module must know before it is made."""
         self.setup()
-        train = self._corpus.label_ids(self._corpus.part("train"))
-        counts = np.bincount(train, minlength=len(self._corpus.labels))
-        return Facts(self._corpus.labels, tuple(counts.tolist()), self._training_batches().num_steps())
+        train, val = (self._counts(part) for part in ("train", "val"))
+        shown = epoch_counts(train, *self._sampling)
+        return Facts(self._corpus.labels, train, val, shown, self._plan.num_steps(sum(shown)))
+
+    def tokens(self, part: str) -> Tokens:
+        """The token ids of a part."""
+        self.setup()
+        return self._tokens[part]
+
+    def read_from(self, features: Mapping[str, NDArray[np.float32]]) -> None:
+        """Give a frozen encoder's outputs, (N, F, D) per part, in place of token ids from now on."""
+        self._features = features
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Length-aware batches; Lightning sets the epoch through the sampler."""
-        return self._loader("train", self._training_batches())
+        batches = LengthAwareBatches(
+            self._tokens["train"].lengths(), self._ranked_plan(), seed=self._seed, sampling=self._class_sampling()
+        )
+        if self.trainer is not None and self.trainer.fit_loop.restarting:
+            loop = self.trainer.fit_loop
+            batches.set_epoch(loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+            batches.skip_once(loop.epoch_loop.batch_progress.current.ready % len(batches))
+        return self._loader(self._dataset("train"), batch_sampler=batches, collate_fn=_as_it_is)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """The documents that choose."""
-        return self._loader("val", self._evaluation_batches("val"))
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """The documents that choose, and the sample of training documents that the gap compares them with."""
+        sample = self._training_sample()
+        sampled = in_length_order(self._tokens["train"].lengths()[sample], self._plan.micro)
+        moved = [micro._replace(indices=tuple(sample[list(micro.indices)].tolist())) for micro in sampled]
+        return [self._evaluation_loader("val"), self._fixed_loader("train", moved)]
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The documents that judge."""
-        return self._loader("test", self._evaluation_batches("test"))
+        return self._evaluation_loader("test")
 
-    def _tokenise(self, documents: Sequence[LabelledDocument]) -> Tokens:
+    def predict_dataloader(self) -> list[DataLoader[Batch]]:
+        """All documents, part by part, in the order of `PARTS`."""
+        return [self._evaluation_loader(part) for part in PARTS]
+
+    def _tokenise(self, part: str) -> Tokens:
+        documents: Sequence[LabelledDocument] = self._corpus.part(part)
         contents = [document.content for document in documents]
         store, texts = self._corpus.store.folder.name, self._corpus.texts(documents)
-        return tokenise(self._cache, self._tokenizer, self._max_length, store, contents, texts)
+        windows = self._windows if part == "train" else 1
+        return tokenise(self._cache, self._tokenizer, self._max_length, store, contents, texts, windows)
 
-    def _training_batches(self) -> LengthAwareBatches:
-        lengths = self._tokens["train"].lengths()
-        return LengthAwareBatches(lengths, micro=self._micro, accumulation=self._accumulation, seed=self._seed)
+    def _counts(self, part: str) -> tuple[int, ...]:
+        ids = self._corpus.label_ids(self._corpus.part(part))
+        return tuple(np.bincount(ids, minlength=len(self._corpus.labels)).tolist())
 
-    def _evaluation_batches(self, part: str) -> list[MicroBatch]:
-        return in_length_order(self._tokens[part].lengths(), self._micro)
+    def _class_sampling(self) -> ClassSampling | None:
+        if self._sampling[0] == "none":
+            return None
+        label_ids = np.asarray(self._corpus.label_ids(self._corpus.part("train")))
+        return ClassSampling(label_ids, epoch_counts(self._counts("train"), *self._sampling))
 
-    def _loader(self, part: str, batches: Iterable[MicroBatch]) -> DataLoader[Batch]:
-        dataset = TokenDataset(self._tokens[part], self._corpus.label_ids(self._corpus.part(part)), self._pad_id)
+    def _training_sample(self) -> NDArray[np.int64]:
+        """As many training documents as there are validation documents; always the same ones."""
+        train, val = len(self._tokens["train"]), len(self._tokens["val"])
+        return np.sort(np.random.default_rng(self._seed).permutation(train)[:val])
+
+    def _ranked_plan(self) -> BatchPlan:
+        if self.trainer is None:
+            return self._plan
+        return replace(self._plan, rank=self.trainer.global_rank, num_ranks=self.trainer.world_size)
+
+    def _evaluation_loader(self, part: str) -> DataLoader[Batch]:
+        return self._fixed_loader(part, in_length_order(self._tokens[part].lengths(), self._plan.micro))
+
+    def _fixed_loader(self, part: str, batches: Sequence[MicroBatch]) -> DataLoader[Batch]:
+        plan = self._ranked_plan()
+        mine = batches[plan.rank :: plan.num_ranks]
+        return self._loader(FixedBatches(self._dataset(part), mine), batch_size=None)
+
+    def _dataset(self, part: str) -> TokenDataset | FeatureDataset:
+        label_ids = self._corpus.label_ids(self._corpus.part(part))
+        if part in self._features:
+            return FeatureDataset(self._features[part], self._tokens[part].lengths(), label_ids)
+        return TokenDataset(self._tokens[part], label_ids, self._pad_id, self._views)
+
+    def _loader(self, dataset: Dataset[Batch], **batching: Any) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
-            batch_sampler=batches,  # type: ignore[arg-type]  # any iterable serves; the stub wants lists of indices
-            collate_fn=_as_it_is,  # __getitems__ has made a batch already
+            **batching,
             num_workers=self._num_workers,
             persistent_workers=self._num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -150,4 +264,5 @@ class FileContentDataModule(LightningDataModule):
 
 
 def _as_it_is(batch: Any) -> Any:
+    """`__getitems__` has made a batch already."""
     return batch

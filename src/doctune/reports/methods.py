@@ -1,0 +1,336 @@
+"""The paragraph on methods that a publication needs, made from a run's configuration, environment and report.
+
+Whatever a run did not record is left out. Cited are the sources of methods, by author and year.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from doctune.reports.numbers import counted, decimal, duration, whole
+from doctune.reports.verdict import METRIC_WORDS, PART_WORDS
+
+Report = Mapping[str, Any]
+Config = Mapping[str, Any]
+
+ARCHITECTURES = {
+    "bert": "a BERT encoder (Devlin et al. 2019)",
+    "deberta-v2": "a DeBERTa encoder (He et al. 2021)",
+    "distilbert": "a DistilBERT encoder (Sanh et al. 2019)",
+    "electra": "an ELECTRA encoder (Clark et al. 2020)",
+    "longformer": "a Longformer encoder (Beltagy et al. 2020)",
+    "modernbert": "a ModernBERT encoder (Warner et al. 2024)",
+    "mpnet": "an MPNet encoder (Song et al. 2020)",
+    "roberta": "a RoBERTa encoder (Liu et al. 2019)",
+    "xlm-roberta": "an XLM-RoBERTa encoder (Conneau et al. 2020)",
+}
+CLASS_WEIGHTS = {
+    "balanced": "class weights inversely proportional to the class frequencies (King & Zeng 2001)",
+    "effective": "class weights by the effective number of samples (Cui et al. 2019)",
+}
+SAMPLINGS = {
+    "oversample": "In each epoch documents of rare classes were shown more often.",
+    "undersample": "In each epoch documents of common classes were shown less often.",
+}
+SCHEDULES = {
+    "linear": "fell linearly to zero",
+    "cosine": "fell to zero along a cosine (Loshchilov & Hutter 2017)",
+    "one_cycle": "fell to nearly zero, in one cycle (Smith & Topin 2019)",
+    "constant": "stayed constant",
+}
+PRECISIONS = {
+    "32": "in 32-bit precision",
+    "32-true": "in 32-bit precision",
+    "16-mixed": "in mixed precision with 16-bit floats (Micikevicius et al. 2018)",
+    "bf16-mixed": "in mixed precision with bfloat16 (Kalamkar et al. 2019)",
+}
+BASELINES = {
+    "tfidf_svm": "a linear support vector machine on TF-IDF features (Joachims 1998)",
+    "majority": "the most frequent training label",
+}
+SOFTWARE = {
+    "doctune": "doctune {}",
+    "torch": "PyTorch {} (Paszke et al. 2019)",
+    "lightning": "PyTorch Lightning {} (Falcon et al. 2019)",
+    "transformers": "Transformers {} (Wolf et al. 2020)",
+    "hydra-core": "Hydra {} (Yadan 2019)",
+    "python": "Python {}",
+}
+
+
+def describe_methods(report: Report, config: Config) -> str:
+    """One paragraph of English sentences.
+
+    Args:
+        report: what `build_report` gives.
+        config: what Hydra composed for the run; empty where it is not known.
+    """
+    sentences = [
+        _model(report, config),
+        _frozen(report, config),
+        _input(config),
+        _division(report, config),
+        _sampling(config),
+        _augmentation(config),
+        _loss(config),
+        _optimiser(report, config),
+        _rate(config),
+        _clipping(config),
+        _computation(report, config),
+        _stopping(report, config),
+        _selection(report),
+        _score(report),
+        _comparison(report),
+        _software(report, config),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _model(report: Report, config: Config) -> str:
+    model = report["model"]
+    if not model.get("name"):
+        return ""
+    kind = model.get("architecture")
+    encoder = f", a classification head on {ARCHITECTURES.get(kind, f'a {kind} encoder')}" if kind else ""
+    size = f", with {whole(model['total'])} parameters" if model.get("total") else ""
+    return f"The model was {model['name']}{encoder}{size}{_origin(config)}."
+
+
+def _origin(config: Config) -> str:
+    """Where its weights came from; the configuration of a model from scratch has no path of weights."""
+    model = config.get("model") or {}
+    if not model:
+        return ""
+    return f", fine-tuned from {_last_parts(model['path'])}" if model.get("path") else ", trained from random weights"
+
+
+def _frozen(report: Report, config: Config) -> str:
+    trainable = report["model"].get("trainable")
+    left = f", which left {counted(trainable, 'parameter')} to train" if trainable else ""
+    strategy = _value(config, "finetune.strategy")
+    if strategy == "head":
+        return f"The encoder was frozen{left}."
+    if strategy == "partial":
+        layers = _value(config, "finetune.layers")
+        first = "first encoder layer" if layers == 1 else f"first {layers} encoder layers"
+        return f"The embeddings and the {first} were frozen{left}."
+    if strategy == "gradual":
+        return "The head was trained alone at first, then one more encoder layer in each epoch (Howard & Ruder 2018)."
+    return ""
+
+
+def _input(config: Config) -> str:
+    length = _value(config, "data.max_length")
+    if length is None or _value(config, "data.kind") != "file_content":
+        return ""
+    return f"Each document was represented by its first {whole(length)} tokens."
+
+
+def _division(report: Report, config: Config) -> str:
+    parts = report["account"].get("parts") or {}
+    if not parts.get("train"):
+        return ""
+    test = f" and {whole(parts['test'])} for testing" if parts.get("test") else ""
+    val = f"{whole(parts.get('val'))} for validation"
+    used = f"{counted(parts['train'], 'document')} of {counted(len(report['labels']), 'class', 'classes')}"
+    verb = "was" if parts["train"] == 1 else "were"
+    sizes = f"{used} {verb} used for training{', ' if test else ' and '}{val}{test}"
+    return f"{sizes}{_copies(config)}{_fold(config)}."
+
+
+def _copies(config: Config) -> str:
+    threshold = _value(config, "data.duplicate_threshold")
+    if threshold is None:
+        return ""
+    if threshold >= 1:
+        return "; copies of a document stayed in one part"
+    return (
+        f"; documents whose sets of word shingles had a Jaccard similarity of at least {threshold:g} (Broder 1997) "
+        "stayed in one part"
+    )
+
+
+def _fold(config: Config) -> str:
+    if _value(config, "split.kind") != "kfold" or _value(config, "split.fold") is None:
+        return ""
+    return f"; the test documents were fold {config['split']['fold'] + 1} of {config['split']['folds']}"
+
+
+def _sampling(config: Config) -> str:
+    return SAMPLINGS.get(_value(config, "data.sampling.method"), "")
+
+
+def _augmentation(config: Config) -> str:
+    views = []
+    if share := _value(config, "data.augment.random_window"):
+        windows = counted(_value(config, "data.augment.windows") or 1, "window")
+        views.append(f"one of the first {windows} of a document instead of its first with probability {share:g}")
+    if share := _value(config, "data.augment.token_dropout"):
+        views.append(f"the mask instead of a token with probability {share:g} (Dai & Le 2015)")
+    return f"Training showed {' and '.join(views)}." if views else ""
+
+
+def _loss(config: Config) -> str:
+    if not config.get("loss"):
+        return ""
+    name = "cross entropy"
+    if _value(config, "loss.name") == "focal":
+        name = f"the focal loss with a gamma of {config['loss']['gamma']:g} (Lin et al. 2017)"
+    details = []
+    if weights := CLASS_WEIGHTS.get(_value(config, "loss.class_weights")):
+        details.append(weights)
+    if smoothing := _value(config, "loss.label_smoothing"):
+        details.append(f"label smoothing of {smoothing:g} (Szegedy et al. 2016)")
+    return f"The loss was {name}{', with ' if details else ''}{' and '.join(details)}."
+
+
+def _optimiser(report: Report, config: Config) -> str:
+    if not config.get("optim"):
+        return ""
+    settings = []
+    if decay := _value(config, "optim.weight_decay"):
+        settings.append(f" with a weight decay of {decay:g}")
+    if batch := _value(config, "trainer.effective_batch_size"):
+        settings.append(f" in batches of {whole(batch)} documents{_accumulation(report, config, batch)}")
+    if epochs := _value(config, "trainer.max_epochs"):
+        settings.append(f" for at most {counted(epochs, 'epoch')}")
+    return f"It was minimised with AdamW (Loshchilov & Hutter 2019){''.join(settings)}."
+
+
+def _accumulation(report: Report, config: Config, batch: int) -> str:
+    """How a batch was put together; a run that ran out of memory recorded the smaller size that it went on with."""
+    micro = report["micro_batch_size"] or _value(config, "trainer.micro_batch_size") or batch
+    return "" if micro == batch else f" (gradients of {whole(batch // micro)} passes over {whole(micro)} documents)"
+
+
+def _rate(config: Config) -> str:
+    rate = _value(config, "optim.lr")
+    if rate is None:
+        return ""
+    head = rate * (_value(config, "optim.head_lr_multiplier") or 1)
+    if _value(config, "finetune.strategy") == "head":
+        words = _plain(head)
+    else:
+        words = _plain(rate) + ("" if head == rate else f" ({_plain(head)} for the classification head)")
+    rise = _warmup(config)
+    rose = f"rose to {words} over {rise}" if rise else f"started at {words}"
+    after = SCHEDULES.get(_value(config, "schedule.name"))
+    decay = _value(config, "optim.layer_decay")
+    layers = f", each encoder layer at {decay:g} of the rate of the layer above it (Clark et al. 2020)" if decay else ""
+    return f"The learning rate {rose}{f' and then {after}' if after else ''}{layers}."
+
+
+def _warmup(config: Config) -> str:
+    """The part of training in which the rate rises; a number of steps overrules the ratio."""
+    steps, ratio = _value(config, "schedule.warmup_steps"), _value(config, "schedule.warmup_ratio")
+    if steps is not None:
+        return f"the first {counted(steps, 'step')}" if steps else ""
+    return f"the first {100 * ratio:.3g} % of all steps" if ratio else ""
+
+
+def _clipping(config: Config) -> str:
+    limit = _value(config, "trainer.gradient_clip_val")
+    return f"Gradients were clipped to a norm of {limit:g} (Pascanu et al. 2013)." if limit else ""
+
+
+def _computation(report: Report, config: Config) -> str:
+    precision = report["precision"]
+    machine = _machine(report, config)
+    where = f" on {machine}" if machine else ""
+    how = f" {PRECISIONS.get(str(precision), f'in precision {precision}')}" if precision else ""
+    if report["training_seconds"] is None:
+        return f"Training ran{how}{where}." if how or where else ""
+    return f"Training{how}{where} took {duration(report['training_seconds'])}."
+
+
+def _machine(report: Report, config: Config) -> str:
+    """The accelerators where they were used, else the processor."""
+    hardware = report["hardware"]
+    gpus = Counter(hardware.get("gpus") or [])
+    if gpus and _value(config, "trainer.accelerator") != "cpu":
+        return " and ".join(f"{count} × {name}" for name, count in gpus.items())
+    cores = f" ({counted(hardware['cores'], 'core')})" if hardware.get("cores") else ""
+    return f"the processor {hardware['processor']}{cores}" if hardware.get("processor") else ""
+
+
+def _stopping(report: Report, config: Config) -> str:
+    epochs = counted(report["epochs"], "epoch")
+    if report["stopped"] in (None, "max_epochs"):
+        return f"Training ended after {epochs}."
+    if report["stopped"] == "gap":
+        return f"Training was stopped after {epochs}, when the gap between validation and training loss was critical."
+    if report["stopped"] != "early_stopping":
+        return f"Training was stopped after {epochs} ({report['stopped'].replace('_', ' ')})."
+    patience = _value(config, "callbacks.early_stopping.patience")
+    since = "no longer improved" if patience is None else f"had not improved for {counted(patience, 'epoch')}"
+    return f"Training was stopped after {epochs}, when the {_monitored(report)} {since}."
+
+
+def _selection(report: Report) -> str:
+    if report["best_epoch"] is None:
+        return ""
+    return f"The weights of epoch {report['best_epoch']}, the best by {_monitored(report)}, were kept."
+
+
+def _monitored(report: Report) -> str:
+    name = report["monitor"].get("metric", "val/f1_macro").split("/")[-1]
+    return f"validation {METRIC_WORDS.get(name, name)}"
+
+
+def _score(report: Report) -> str:
+    part, metric = report["part"], report["comparison"]["metric"]
+    scores = report[part]
+    chose = ", which had also chosen the epoch" if part == "val" else ""
+    bounds = scores["ci95"].get(metric)
+    interval = (
+        f" (95 % percentile bootstrap interval {decimal(bounds[0])} to {decimal(bounds[1])}; Efron 1979)"
+        if bounds
+        else ""
+    )
+    documents = counted(scores["documents"], f"{PART_WORDS[part]} document")
+    return f"On the {documents}{chose}, {METRIC_WORDS[metric]} was {decimal(scores[metric])}{interval}."
+
+
+def _comparison(report: Report) -> str:
+    """What the baselines scored on the same documents."""
+    part, metric = report["part"], report["comparison"]["metric"]
+    known = {name: scores[part] for name, scores in report["baselines"].items() if metric in (scores.get(part) or {})}
+    if not known:
+        return ""
+    scored = [f"{BASELINES.get(name, name)} scored {decimal(scores[metric])}" for name, scores in known.items()]
+    return f"On the same documents {' and '.join(scored)}."
+
+
+def _software(report: Report, config: Config) -> str:
+    versions = report["versions"]
+    used = [words.format(versions[name]) for name, words in SOFTWARE.items() if versions.get(name)]
+    seed = "" if report["seed"] is None else f" with the random seed {report['seed']}"
+    split_seed = _value(config, "split.seed")
+    if seed and split_seed is not None and split_seed != report["seed"]:
+        seed += f" ({split_seed} for the split)"
+    if not used:
+        return f"It was run{seed}." if seed else ""
+    listed = f"{', '.join(used[:-1])} and {used[-1]}" if len(used) > 1 else used[0]
+    return f"We used {listed}{seed}."
+
+
+def _value(config: Config, key: str) -> Any:
+    """The value of a key such as `trainer.max_epochs`; None where the configuration lacks it."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _last_parts(path: str) -> str:
+    """A model's name on the hub as it is; of a local folder the name alone, since nobody else has its path."""
+    parts = [part for part in str(path).replace("\\", "/").split("/") if part]
+    is_hub_name = len(parts) <= 2 and not str(path).startswith((".", "/", "~"))
+    return "/".join(parts) if is_hub_name else parts[-1]
+
+
+def _plain(rate: float) -> str:
+    """A learning rate without the zero that Python pads its exponent with: 2e-5."""
+    return f"{rate:g}".replace("e-0", "e-")

@@ -1,0 +1,91 @@
+"""Overfitting has a name while it happens: the gap between validation and training loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from doctune.scoring.gap import GapThresholds, growing_checks, onset
+from doctune.training.alarms import Alarms
+from doctune.training.callbacks.status import StatusFile
+
+_REMEDIES = (
+    "lower optim.lr or trainer.max_epochs, raise model.dropout, optim.weight_decay or loss.label_smoothing, "
+    "freeze layers (finetune=partial), or give it more documents"
+)
+
+
+class GapGuard(Callback):
+    """Calls the gap critical in the run where it happens, says since when, and can stop it.
+
+    Args:
+        thresholds: where a gap becomes good, moderate and critical.
+        checks: a critical gap that has grown in so many checks in a row stops the run; None never does.
+        monitor: the metric by which the checkpoint to keep is chosen.
+        mode: min or max.
+        alarms: where it is said.
+        status: where the name of the last gap is shown.
+    """
+
+    def __init__(
+        self,
+        thresholds: GapThresholds,
+        *,
+        checks: int | None,
+        monitor: str,
+        mode: str,
+        alarms: Alarms,
+        status: StatusFile,
+    ) -> None:
+        self._thresholds = thresholds
+        self._checks = checks
+        self._monitor = monitor
+        self._sign = 1 if mode == "max" else -1
+        self._alarms = alarms
+        self._status = status
+        self._gaps: list[float] = []
+        self._scores: list[float] = []
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether the gap was critical and grew for long enough."""
+        return self._checks is not None and growing_checks(self._gaps, self._thresholds.critical) >= self._checks
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that was killed after it had decided to stop stays stopped."""
+        trainer.should_stop = trainer.should_stop or self.wants_stop
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the gap of this validation."""
+        if trainer.state.fn != "fit":
+            return
+        self._gaps.append(float(trainer.callback_metrics["gap"]))
+        self._scores.append(self._sign * float(trainer.callback_metrics[self._monitor]))
+        name = self._thresholds.status(self._gaps[-1])
+        self._status.update(gap_status=name)
+        if name == "critical":
+            self._alarms.raise_alarm("gap", len(self._gaps), self._message())
+        else:
+            self._alarms.clear("gap", len(self._gaps))
+        if self.wants_stop:
+            trainer.should_stop = True
+
+    def _message(self) -> str:
+        began = onset([self._thresholds.status(gap) for gap in self._gaps])
+        best = max(range(len(self._scores)), key=self._scores.__getitem__)
+        stops = f" It has grown in {self._checks} checks in a row, so the run stops here." if self.wants_stop else ""
+        return (
+            f"Overfitting: in epoch {len(self._gaps)} the validation loss is {self._gaps[-1]:.2f} above the training "
+            f"loss (critical from {self._thresholds.critical:g}); the gap opened in epoch {began}.{stops} Keep the "
+            f"checkpoint of epoch {best + 1} ({self._monitor} {self._sign * self._scores[best]:.4f}). To try: "
+            f"{_REMEDIES}."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The gaps and scores so far."""
+        return {"gaps": self._gaps, "scores": self._scores}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up those of the run that is resumed."""
+        self._gaps, self._scores = list(state_dict["gaps"]), list(state_dict["scores"])

@@ -1,0 +1,19 @@
+"""Early stopping that a resumed run remembers."""
+
+from __future__ import annotations
+
+import lightning.pytorch.callbacks as stock
+from lightning import LightningModule, Trainer
+
+
+class EarlyStopping(stock.EarlyStopping):
+    """Lightning's, which forgets when a run is killed between its decision and the run's end."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that was stopped stays stopped."""
+        trainer.should_stop = trainer.should_stop or self.wants_stop
+
+    @property
+    def wants_stop(self) -> bool:
+        """Whether the monitored metric has not improved for long enough."""
+        return self.wait_count >= self.patience

@@ -1,0 +1,237 @@
+"""Training itself: callbacks and Trainer are put together, memory that runs out is survived, the best is chosen."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+
+from doctune.corpus.prepare import Corpus
+from doctune.errors import TrainingError
+from doctune.nets.parameters import parameter_counts
+from doctune.training import build
+from doctune.training.alarms import Alarms
+from doctune.training.build import Encoder
+from doctune.training.callbacks.checkpoint import NamedCheckpoint, Provenance
+from doctune.training.callbacks.gradual import GradualUnfreezing
+from doctune.training.callbacks.history import History
+from doctune.training.callbacks.learning import DivergedError
+from doctune.training.callbacks.predictions import PredictionWriter
+from doctune.training.callbacks.resume_points import newest
+from doctune.training.callbacks.seeding import StepSeeds
+from doctune.training.callbacks.status import StatusFile, StatusHeartbeat
+from doctune.training.checkpoint_io import checkpoint_bytes
+from doctune.training.config import Config
+from doctune.training.data.file_content import FileContentDataModule
+from doctune.training.features import encoder_outputs
+from doctune.training.memory import is_out_of_memory, release_memory, smaller_micro_batch
+from doctune.training.metrics_file import MetricsFile, MetricsRows
+from doctune.training.modules.classification import ClassificationModule
+from doctune.training.record import RunRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Training:
+    """One attempt to train: everything that Lightning needs, and what is asked of it afterwards."""
+
+    module: ClassificationModule
+    datamodule: FileContentDataModule
+    trainer: Trainer
+    best: NamedCheckpoint
+    stoppers: dict[str, Any]
+
+    def stopped(self) -> str:
+        """What ended it: max_epochs, or the callback that wanted it to end."""
+        return next((name for name, callback in self.stoppers.items() if callback.wants_stop), "max_epochs")
+
+
+def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: StatusFile, record: RunRecord) -> Training:
+    """Train, or go on from the newest checkpoint of the run; a run that has been trained already is only put together.
+
+    Raises:
+        TrainingError: the loss diverged before there was a checkpoint; not even one document at a time fits in memory.
+    """
+    precision, fallback = build.resolve_precision(config.trainer)
+    if fallback:
+        record.note(fallback)
+    config = _with_remembered_micro_batch(config, record)
+    datamodule = build.datamodule(config, corpus, source)
+    module = build.module(config, source, datamodule.facts())
+    record.update(precision=precision, model=describe_model(config, source, module), monitor=vars(config.monitor))
+    _say_if_disk_is_small(config, run, module, record)
+    started = time.monotonic()
+    while True:
+        training = _prepare(config, run, corpus, source, module, precision, status, record)
+        if _is_trained(config, record):
+            return training
+        if _fit_in_memory(training, newest(run / "checkpoints"), record):
+            break
+        config = _with_smaller_micro_batch(config, record)
+        release_memory()
+    record.facts.setdefault("training_seconds", 0)
+    record.update(training_seconds=round(record.facts["training_seconds"] + time.monotonic() - started, 1))
+    return training
+
+
+def _prepare(
+    config: Config,
+    run: Path,
+    corpus: Corpus,
+    source: Encoder,
+    module: ClassificationModule,
+    precision: str,
+    status: StatusFile,
+    record: RunRecord,
+) -> Training:
+    """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch."""
+    datamodule = build.datamodule(config, corpus, source)
+    if config.finetune.strategy == "head" and config.finetune.cache_encoder:
+        _read_once(config, precision, module, datamodule, record)
+    facts = datamodule.facts()
+    alarms = Alarms(lambda alarms, active: _publish(alarms, active, status, record))
+    alarms.restore(record.facts.get("alarms", []))
+    metrics = MetricsFile(run / "metrics.csv")
+    early, gap = build.early_stopping(config), build.gap_guard(config, alarms, status)
+    best = build.checkpoint_callback(config, run)
+    judged = {part: corpus.part(part) for part in ("val", "test")}
+    may_stop_early = early is not None or config.callbacks.gap.stop
+    heartbeat = StatusHeartbeat(
+        status, config.monitor.metric, module.optimisation.total_steps, may_stop_early=may_stop_early
+    )
+    callbacks: Sequence[Callback] = [
+        # First, so that what it saves is the state between two steps, before anything looks at the next batch.
+        build.resume_points(config, run, build.batch_plan(config.trainer).num_micro_batches(sum(facts.shown_counts))),
+        StepSeeds(config.seed),
+        build.learning_guards(config, facts, module.loss.weights, alarms),
+        gap,
+        History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status),
+        heartbeat,
+        PredictionWriter(run / "predictions", corpus.labels, judged),
+        MetricsRows(metrics),
+        Provenance(asdict(config), record.facts),
+        *([GradualUnfreezing(module.net)] if config.finetune.strategy == "gradual" else []),
+        *([early] if early else []),
+        *build.stock_callbacks(config),
+        best,
+    ]
+    trainer = build.trainer(config, run, precision, callbacks, build.loggers(config, run, metrics))
+    stoppers = {"gap": gap} | ({"early_stopping": early} if early else {})
+    return Training(module, datamodule, trainer, best, stoppers)
+
+
+def _read_once(
+    config: Config, precision: str, module: ClassificationModule, datamodule: FileContentDataModule, record: RunRecord
+) -> None:
+    features = encoder_outputs(config, precision, module, datamodule)
+    if features is None:
+        record.note(
+            "The head of this architecture reads more than the first token, so the frozen encoder computes all "
+            "documents again in each epoch."
+        )
+        return
+    datamodule.read_from(features)
+
+
+def _fit_in_memory(training: Training, checkpoint: Path | None, record: RunRecord) -> bool:
+    """Train to the end; False if memory ran out, and what was reached is in the newest checkpoint."""
+    try:
+        training.trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except DivergedError as error:
+        if not training.best.best_model_path:
+            raise
+        record.note(f"{error} What follows is about the best checkpoint before that.")
+        _note_end(training, "diverged", record)
+        return True
+    except SystemExit:
+        if not training.trainer.interrupted:
+            raise
+        # Lightning turns Ctrl-C into exit(1); to a shell and a sweep an interrupted run is an interrupted run.
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    _note_end(training, training.stopped(), record)
+    return True
+
+
+def _note_end(training: Training, stopped: str, record: RunRecord) -> None:
+    best = training.best
+    assert best.best_model_score is not None, "an epoch that ended has been validated"
+    record.update(
+        stopped=stopped,
+        max_epochs=training.trainer.max_epochs,
+        best_checkpoint=f"checkpoints/{Path(best.best_model_path).name}",
+        best_score=float(best.best_model_score),
+    )
+
+
+def _is_trained(config: Config, record: RunRecord) -> bool:
+    """Whether an earlier process of this run has trained to the end, and no more epochs are asked for since."""
+    if "stopped" not in record.facts:
+        return False
+    return record.facts["stopped"] != "max_epochs" or config.trainer.max_epochs <= record.facts["max_epochs"]
+
+
+def _with_remembered_micro_batch(config: Config, record: RunRecord) -> Config:
+    """A run that once ran out of memory does not try the same size again."""
+    micro = record.facts.get("micro_batch_size")
+    return config if micro is None else replace(config, trainer=replace(config.trainer, micro_batch_size=micro))
+
+
+def _with_smaller_micro_batch(config: Config, record: RunRecord) -> Config:
+    micro, effective = config.trainer.device_batch_size(), config.trainer.effective_batch_size
+    smaller = smaller_micro_batch(micro, effective)
+    if smaller is None:
+        raise TrainingError(
+            "Memory ran out with a single document per forward pass. To try: a smaller data.max_length, "
+            "trainer.gradient_checkpointing=true, a smaller model=, or finetune=partial."
+        )
+    record.note(
+        f"Memory ran out with {micro} documents per forward pass: going on with {smaller}, from the last finished "
+        f"step. The effective batch stays {effective}."
+    )
+    record.update(micro_batch_size=smaller)
+    return replace(config, trainer=replace(config.trainer, micro_batch_size=smaller))
+
+
+def _say_if_disk_is_small(config: Config, run: Path, module: ClassificationModule, record: RunRecord) -> None:
+    counts = parameter_counts(module.net)
+    kept = config.callbacks.checkpoint
+    # The best, the last, those within epochs, and the one that is being written.
+    planned = kept.save_top_k + 1 + (kept.keep_interval if kept.every_minutes else 0) + 1
+    needed = planned * checkpoint_bytes(counts["total"], counts["trainable"]) + 4 * counts["total"]
+    free = shutil.disk_usage(run).free
+    if free < needed:
+        record.note(
+            f"The disk may be too small: {planned} checkpoints and the model take about {needed / 1e9:.1f} GB, and "
+            f"{free / 1e9:.1f} GB are free. Make room, or lower callbacks.checkpoint.save_top_k."
+        )
+
+
+def _publish(alarms: list[dict[str, Any]], active: list[str], status: StatusFile, record: RunRecord) -> None:
+    status.update(warnings=active)
+    record.update(alarms=alarms)
+
+
+def describe_model(config: Config, source: Encoder, module: ClassificationModule) -> dict[str, Any]:
+    """What reports say of the model."""
+    from doctune.nets.encoder import describe
+
+    return {"name": config.model.name, **describe(source.config), **parameter_counts(module.net)}
+
+
+def load_best(training: Training, run: Path, record: RunRecord) -> None:
+    """Give the module the weights of the best checkpoint."""
+    checkpoint = torch.load(run / record.facts["best_checkpoint"], map_location="cpu", weights_only=True)
+    training.module.load_state_dict(checkpoint["state_dict"])
+    record.update(best_epoch=int(checkpoint["epoch"]) + 1)

@@ -1,0 +1,79 @@
+"""`environment.json`: what a rerun needs to know of a run, and what a resumed run must find unchanged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from doctune.corpus.prepare import Corpus
+from doctune.errors import DataError
+from doctune.files import write_json
+
+log = logging.getLogger(__name__)
+
+
+class RunRecord:
+    """Grows while the run goes on; a resumed run takes up what is there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.notes: list[str] = found.pop("notes", [])
+        self.facts = found
+
+    def note(self, sentence: str) -> None:
+        """Say something that a reader of the report must know, once."""
+        log.warning("%s", sentence)
+        self.keep(sentence)
+
+    def keep(self, sentence: str) -> None:
+        """Keep for the report what has been said already."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def update(self, **facts: Any) -> None:
+        """Add facts and write the file."""
+        self.facts |= facts
+        write_json(self.path, self.facts | {"notes": self.notes})
+
+    def begin(self, environment: dict[str, Any], seed: int) -> None:
+        """The first start of a run describes it; a further one adds when it was, and what is different now."""
+        if "started_at" not in self.facts:
+            self.update(**environment, seed=seed, started_at=now())
+            return
+        for name, version in environment["versions"].items():
+            before = self.facts["versions"].get(name)
+            if version != before:
+                self.note(f"Resumed with {name} {version}, begun with {before}: the last digits may differ.")
+        self.update(resumed_at=[*self.facts.get("resumed_at", []), now()])
+
+    def check_data(self, corpus: Corpus) -> None:
+        """Remember the documents and their parts; a resumed run must find the same.
+
+        Raises:
+            DataError: it does not.
+        """
+        print_now = fingerprint(corpus)
+        if self.facts.setdefault("data_fingerprint", print_now) != print_now:
+            raise DataError(
+                f"{self.path.parent} cannot be resumed: the documents, their labels or their parts are no longer those "
+                f"that it was trained on ({corpus.source} or its files have changed). Start a new run, or bring the "
+                "files back."
+            )
+
+
+def fingerprint(corpus: Corpus) -> str:
+    """What identifies the documents of a run, their labels, parts and contents."""
+    digest = hashlib.sha256()
+    for document in corpus.documents:
+        digest.update(f"{document.id}\0{document.label}\0{document.part}\0{document.content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def now() -> str:
+    """This moment, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
