@@ -83,7 +83,7 @@ def compose_config(*overrides: str):
         return from_hydra(compose("config", overrides=list(overrides)))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def compose():
     """`compose_config`: overrides in, checked Config out."""
     return compose_config

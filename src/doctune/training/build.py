@@ -273,11 +273,15 @@ def shows_progress(trainer: schema.TrainerConfig) -> bool:
     return trainer.progress and sys.stdout.isatty()
 
 
-def loggers(config: schema.Config, run: Path, metrics: MetricsFile) -> list[Logger]:
-    """metrics.csv always; TensorBoard and the user's own where asked for."""
+def loggers(config: schema.Config, run: Path, metrics: MetricsFile, first_step: int) -> list[Logger]:
+    """metrics.csv always; TensorBoard and the user's own where asked for.
+
+    TensorBoard does not show what a killed run has logged from `first_step` on, because the resumed one logs it again.
+    """
     found: list[Logger] = [metrics]
     if config.logger.tensorboard:
-        found.append(TensorBoardLogger(run, name="tensorboard", version="", default_hp_metric=False))
+        purge = {"purge_step": first_step} if first_step else {}
+        found.append(TensorBoardLogger(run, name="tensorboard", version="", default_hp_metric=False, **purge))
     return [*found, *brought_parts(config.logger.extra, Logger, "logger.extra")]  # type: ignore[type-abstract]
 
 

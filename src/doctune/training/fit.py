@@ -47,6 +47,7 @@ class Training:
     datamodule: FileContentDataModule
     trainer: Trainer
     best: NamedCheckpoint
+    metrics: MetricsFile
     stoppers: dict[str, Any]
 
     def stopped(self) -> str:
@@ -72,6 +73,7 @@ def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: Stat
     while True:
         training = _prepare(config, run, corpus, source, module, precision, status, record)
         if _is_trained(config, record):
+            training.metrics.cut_to(record.facts["metrics_rows"])
             return training
         if _fit_in_memory(training, newest(run / "checkpoints"), record):
             break
@@ -123,9 +125,16 @@ def _prepare(
         *build.stock_callbacks(config),
         best,
     ]
-    trainer = build.trainer(config, run, precision, callbacks, build.loggers(config, run, metrics))
+    loggers = build.loggers(config, run, metrics, first_step=_steps_done(newest(run / "checkpoints")))
+    trainer = build.trainer(config, run, precision, callbacks, loggers)
     stoppers = {"gap": gap} | ({"early_stopping": early} if early else {})
-    return Training(module, datamodule, trainer, best, stoppers)
+    return Training(module, datamodule, trainer, best, metrics, stoppers)
+
+
+def _steps_done(checkpoint: Path | None) -> int:
+    if checkpoint is None:
+        return 0
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
 
 
 def _read_once(
@@ -172,6 +181,7 @@ def _note_end(training: Training, stopped: str, record: RunRecord) -> None:
         max_epochs=training.trainer.max_epochs,
         best_checkpoint=f"checkpoints/{Path(best.best_model_path).name}",
         best_score=float(best.best_model_score),
+        metrics_rows=training.metrics.num_rows,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def resumption(overrides: Sequence[str]) -> Resumption | None:
             f"resume= goes on with the saved configuration, so {' '.join(refused)} cannot be changed; only "
             f"{MAY_DIFFER} may differ. Start a new run for another configuration."
         )
-    run = _newest_unfinished() if values[-1] == "auto" else _named(values[-1].strip("'\""))
+    run = _newest_unfinished() if values[-1] == "auto" else _named(_unquoted(values[-1]))
     return Resumption(run.resolve(), tuple(others))
 
 
@@ -90,6 +91,11 @@ def _unfinished() -> Iterator[Path]:
             yield run
 
 
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+
+
 def _quoted(value: str) -> str:
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    # Hydra reads a backslash as one, except before a quote, where it takes two.
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
     return f"'{escaped}'"

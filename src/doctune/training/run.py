@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -152,7 +153,7 @@ def _phases(status: StatusFile, run: Path) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         _end(status, "interrupted")
-        log.warning("Interrupted. Go on with: python train.py resume=%s", _shown(run))
+        log.warning("Interrupted. Go on with: python train.py resume=%s", shlex.quote(str(_shown(run))))
         raise
     except BaseException:
         _end(status, "failed")
@@ -175,7 +176,7 @@ def _quieten_libraries() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The run folder has Hydra's files in it already, and metrics.csv goes beside them.
-    warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
     warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*number of training batches .* smaller than the logging interval.*")

@@ -157,7 +157,7 @@ class LearningGuards(Callback):
         low, high = (share * expected for share in _INITIAL_RANGE)
         if not low <= loss <= high:
             cause = (
-                "The head answers with too much certainty: its weights or the encoder's outputs are unusually large"
+                "The head answers with too much certainty: its weights or the encoder's outputs are unusually large."
                 if loss > high
                 else "The model knows these labels already: was it trained on these documents, or is a class so common?"
             )
@@ -165,7 +165,7 @@ class LearningGuards(Callback):
                 "initial_loss",
                 1,
                 f"The first step's loss is {loss:.2f}, and a model that knows nothing yet has {expected:.2f} "
-                f"(ln of the number of classes). {cause}.",
+                f"(ln of the number of classes). {cause}",
             )
 
     def _check_flat(self, epoch: int, epochs: int, train_loss: float) -> None:

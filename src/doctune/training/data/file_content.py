@@ -191,7 +191,9 @@ class FileContentDataModule(LightningDataModule):
         batches = LengthAwareBatches(
             self._tokens["train"].lengths(), self._ranked_plan(), seed=self._seed, sampling=self._class_sampling()
         )
-        if self.trainer is not None and self.trainer.fit_loop.restarting:
+        if self.trainer is not None:
+            # Lightning asks for the first batches before it sets the epoch, and workers prepare them at once. A new run
+            # has zeros here.
             loop = self.trainer.fit_loop
             batches.set_epoch(loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
             batches.skip_once(loop.epoch_loop.batch_progress.current.ready % len(batches))
