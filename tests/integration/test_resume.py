@@ -163,6 +163,19 @@ def test_a_killed_run_ends_as_if_it_had_never_been_killed(
     assert_same_run(tmp_path, whole_run)
 
 
+def test_a_run_that_had_stopped_early_stays_stopped(configure, monkeypatch, tmp_path):
+    # The rate is too low to learn anything, so that the second epoch is no better than the first.
+    config = configure("optim.lr=1e-9", "callbacks.early_stopping.patience=1")
+    train(config, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        with_callback(patched, Kill("on_test_batch_end", 1))
+        ends_by(signal.SIGKILL, lambda: train(config, tmp_path / "run"))
+    train(config, tmp_path / "run")
+    assert json.loads((tmp_path / "run/environment.json").read_text())["stopped"] == "early_stopping"
+    assert [epoch["epoch"] for epoch in history_of(tmp_path / "run")] == [1, 2]
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("count", [1, 8, 9])
 def test_a_run_killed_while_it_writes_a_checkpoint_goes_on_from_the_one_before(
     count, configure, whole_run, monkeypatch, tmp_path

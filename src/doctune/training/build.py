@@ -280,7 +280,7 @@ def loggers(config: schema.Config, run: Path, metrics: MetricsFile, first_step: 
     """
     found: list[Logger] = [metrics]
     if config.logger.tensorboard:
-        purge = {"purge_step": first_step} if first_step else {}
+        purge: dict[str, Any] = {"purge_step": first_step} if first_step else {}
         found.append(TensorBoardLogger(run, name="tensorboard", version="", default_hp_metric=False, **purge))
     return [*found, *brought_parts(config.logger.extra, Logger, "logger.extra")]  # type: ignore[type-abstract]
 

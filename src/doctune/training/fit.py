@@ -47,7 +47,6 @@ class Training:
     datamodule: FileContentDataModule
     trainer: Trainer
     best: NamedCheckpoint
-    metrics: MetricsFile
     stoppers: dict[str, Any]
 
     def stopped(self) -> str:
@@ -56,7 +55,7 @@ class Training:
 
 
 def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: StatusFile, record: RunRecord) -> Training:
-    """Train, or go on from the newest checkpoint of the run; a run that has been trained already is only put together.
+    """Train, or go on from the newest checkpoint of the run; one that was trained to its end ends at once.
 
     Raises:
         TrainingError: the loss diverged before there was a checkpoint; not even one document at a time fits in memory.
@@ -72,9 +71,6 @@ def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: Stat
     started = time.monotonic()
     while True:
         training = _prepare(config, run, corpus, source, module, precision, status, record)
-        if _is_trained(config, record):
-            training.metrics.cut_to(record.facts["metrics_rows"])
-            return training
         if _fit_in_memory(training, newest(run / "checkpoints"), record):
             break
         config = _with_smaller_micro_batch(config, record)
@@ -128,7 +124,7 @@ def _prepare(
     loggers = build.loggers(config, run, metrics, first_step=_steps_done(newest(run / "checkpoints")))
     trainer = build.trainer(config, run, precision, callbacks, loggers)
     stoppers = {"gap": gap} | ({"early_stopping": early} if early else {})
-    return Training(module, datamodule, trainer, best, metrics, stoppers)
+    return Training(module, datamodule, trainer, best, stoppers)
 
 
 def _steps_done(checkpoint: Path | None) -> int:
@@ -178,18 +174,9 @@ def _note_end(training: Training, stopped: str, record: RunRecord) -> None:
     assert best.best_model_score is not None, "an epoch that ended has been validated"
     record.update(
         stopped=stopped,
-        max_epochs=training.trainer.max_epochs,
         best_checkpoint=f"checkpoints/{Path(best.best_model_path).name}",
         best_score=float(best.best_model_score),
-        metrics_rows=training.metrics.num_rows,
     )
-
-
-def _is_trained(config: Config, record: RunRecord) -> bool:
-    """Whether an earlier process of this run has trained to the end, and no more epochs are asked for since."""
-    if "stopped" not in record.facts:
-        return False
-    return record.facts["stopped"] != "max_epochs" or config.trainer.max_epochs <= record.facts["max_epochs"]
 
 
 def _with_remembered_micro_batch(config: Config, record: RunRecord) -> Config:

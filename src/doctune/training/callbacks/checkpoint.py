@@ -28,6 +28,9 @@ class NamedCheckpoint(ModelCheckpoint):
         if self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: the last epoch is saved already, and a run that is resumed at its end must not be saved again."""
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Find the files again where the run folder was moved since."""
         folder = Path(self.dirpath or "")
