@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from doctune.corpus.division import MERGED_LABEL, Division, LabelledDocument, Sp
 from doctune.corpus.duplicates import DuplicateGroups
 from doctune.corpus.grouping import groups_of
 from doctune.corpus.manifest import Manifest, Row
-from doctune.corpus.splits import PARTS
+from doctune.corpus.splits import MIN_GROUPS, PARTS
 from doctune.corpus.store import Entry, Extract, Texts, TextStore
 from doctune.errors import DataError
 from doctune.files import write_json
@@ -77,13 +78,14 @@ def prepare(
     max_unusable: float,
     duplicate_threshold: float,
     split: SplitSettings,
+    max_documents: int | None = None,
 ) -> Corpus:
-    """Extract, group and split the documents of a manifest.
+    """Extract, group and split the documents of a manifest, or of a sample of it.
 
     Raises:
         DataError: too many unusable rows, fewer than two classes, or classes too small for the split.
     """
-    ungrouped, left_out = read_documents(manifest, store, extract, min_confidence, _say_waiting)
+    ungrouped, left_out = read_documents(manifest, store, extract, min_confidence, _say_waiting, max_documents)
     _refuse_too_many_unusable(manifest, left_out, len(ungrouped), max_unusable)
     documents, groups = group_documents(ungrouped, store, duplicate_threshold)
     division = divide(documents, split)
@@ -101,29 +103,54 @@ def read_documents(
     extract: Extract,
     min_confidence: float,
     on_wait: Callable[[], None] | None = None,
+    max_documents: int | None = None,
 ) -> tuple[list[LabelledDocument], list[AccountRow]]:
     """The usable documents in path order, not grouped yet, and a row of the account for everything else.
 
-    `on_wait` is called where another process is filling the store.
+    `on_wait` is called where another process is filling the store. Only a `sample` is read where `max_documents` is
+    given.
 
     Raises:
         DataError: no row reaches `min_confidence`.
     """
     confident = [row for row in manifest.rows if row.confidence >= min_confidence]
     _require_rows(manifest, confident, min_confidence)
-    entries = store.fill([row.path for row in confident], extract, on_wait)
-    read = list(zip(confident, entries, strict=True))
+    chosen = confident if max_documents is None else sample(confident, max_documents)
+    entries = store.fill([row.path for row in chosen], extract, on_wait)
+    read = list(zip(chosen, entries, strict=True))
     left_out = [AccountRow(r.path, r.label, LEFT_OUT, "rejected", r.reason, "") for r in manifest.rejected]
     for row in manifest.rows:
         if row.confidence < min_confidence:
             reason = f"confidence {row.confidence} is below {min_confidence}"
             left_out.append(AccountRow(str(row.path), row.label, LEFT_OUT, "low_confidence", reason, ""))
+    lines = {row.line for row in chosen}
+    left_out += [
+        AccountRow(str(row.path), row.label, LEFT_OUT, "not_sampled", f"not in a sample of {max_documents}", "")
+        for row in confident
+        if row.line not in lines
+    ]
     left_out += [
         AccountRow(str(row.path), row.label, LEFT_OUT, entry.status, entry.reason, "")
         for row, entry in read
         if entry.status != "ok"
     ]
     return _identify([(row, entry) for row, entry in read if entry.status == "ok"]), left_out
+
+
+def sample(rows: Sequence[Row], num_documents: int) -> list[Row]:
+    """About so many rows, each class in proportion, but never fewer than a split needs; always the same ones.
+
+    They are chosen by a hash of their paths, so that a row's neighbours in the manifest do not matter.
+    """
+    share = num_documents / len(rows)
+    counts = Counter(row.label for row in rows)
+    left = {label: max(MIN_GROUPS, round(share * count)) for label, count in counts.items()}
+    chosen = set()
+    for row in sorted(rows, key=lambda row: hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).digest()):
+        if left[row.label] > 0:
+            left[row.label] -= 1
+            chosen.add(row.line)
+    return [row for row in rows if row.line in chosen]
 
 
 def group_documents(
@@ -150,8 +177,8 @@ def _require_rows(manifest: Manifest, confident: Sequence[Row], min_confidence: 
 def _refuse_too_many_unusable(
     manifest: Manifest, left_out: Sequence[AccountRow], num_usable: int, max_unusable: float
 ) -> None:
-    """Rows below the wanted confidence are no failure; all others that are left out count."""
-    unusable = [row for row in left_out if row.status != "low_confidence"]
+    """Rows that nobody wanted to use are no failure; all others that are left out count."""
+    unusable = [row for row in left_out if row.status not in ("low_confidence", "not_sampled")]
     total = num_usable + len(unusable)
     if len(unusable) <= max_unusable * total:
         return

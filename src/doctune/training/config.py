@@ -145,6 +145,8 @@ class FileContentConfig(DataConfig):
     """Rows without this column count as confidence 1."""
     min_confidence: float = 0.0
     """Rows below it are left out and counted; 0 to 1."""
+    max_documents: int | None = None
+    """Use a sample of about so many rows, each class in proportion, to try something out; None: all."""
     max_unusable: float = 0.2
     """The largest share of rows that may be unusable (damaged, vanished, …) before the run refuses to start."""
     duplicate_threshold: float = 0.8
@@ -496,6 +498,7 @@ def _range_problems(config: Config) -> Iterator[str]:
             at_least_one[f"model.{name}"] = getattr(config.model, name)
     if isinstance(config.data, FileContentConfig):
         at_least_one["data.extract.workers"] = config.data.extract.workers
+        at_least_one["data.max_documents"] = config.data.max_documents
     for key, count in at_least_one.items():
         if count is not None and count < 1:
             yield f"{key}={count} must be at least 1."

@@ -72,6 +72,7 @@ def corpus(data: schema.FileContentConfig, split: schema.SplitConfig, rows: Mani
         max_unusable=data.max_unusable,
         duplicate_threshold=data.duplicate_threshold,
         split=split_settings(split),
+        max_documents=data.max_documents,
     )
 
 

@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from doctune.corpus.division import SplitSettings
-from doctune.corpus.manifest import read_manifest
-from doctune.corpus.prepare import describe_account, prepare
+from doctune.corpus.manifest import Row, read_manifest
+from doctune.corpus.prepare import describe_account, prepare, sample
 from doctune.corpus.store import TextStore
 from doctune.errors import DataError
 from doctune.text.extract import ExtractSettings, extract
@@ -142,3 +142,29 @@ def test_the_files_of_a_corpus_say_the_same(folder, tmp_path):
     account = (tmp_path / "data/account.csv").read_text().splitlines()
     assert account[0] == "path,label,part,status,reason,group"
     assert len(account) == 31
+
+
+def test_a_sample_keeps_the_proportions_of_the_classes_and_does_not_depend_on_the_order():
+    rows = [
+        Row(Path(f"/files/{label}{number}"), label, 1.0, 1000 * place + number)
+        for place, (label, count) in enumerate({"a": 80, "b": 20, "c": 4}.items())
+        for number in range(count)
+    ]
+    chosen = sample(rows, 52)
+    assert Counter(row.label for row in chosen) == {"a": 40, "b": 10, "c": 3}
+    assert {*sample(rows[::-1], 52)} == {*chosen}
+
+
+def test_what_is_not_in_a_sample_is_in_the_account(folder):
+    corpus = prepare(
+        read_manifest(folder / "manifest.csv"),
+        TextStore(folder.parent / "cache", "k"),
+        read_all,
+        min_confidence=0.5,
+        max_unusable=0.2,
+        duplicate_threshold=1,
+        split=SplitSettings(val=0.2, test=0.2),
+        max_documents=15,
+    )
+    assert describe_account(corpus) == "9 train, 3 val, 3 test; left out: 15 not_sampled"
+    assert {row.reason for row in corpus.left_out()} == {"not in a sample of 15"}

@@ -1,0 +1,287 @@
+"""Each guard on a case that was made for it, and none of them on a healthy run."""
+
+import math
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from doctune.errors import ConfigError
+from doctune.training.alarms import Alarms
+from doctune.training.callbacks.learning import Chance, DivergedError, LearningGuards
+
+# Four classes: ln 4 is 1.39.
+CHANCE = Chance(uniform_loss=math.log(4), train_loss=1.2, majority={"f1_macro": 0.2, "accuracy": 0.5, "loss": 1.25})
+STEPS = 4
+LEARNING = [1.4, 1.3, 1.2, 1.1]
+HEALTHY = [1.0, 0.8, 0.6, 0.4]
+RISING = [0.3, 0.5, 0.7, 0.8]
+DIVERGED = (
+    " at a learning rate of 0.1. To try: a lower optim.lr, a longer warmup (schedule.warmup_ratio), a smaller "
+    "trainer.gradient_clip_val, or trainer.precision=32."
+)
+
+
+class Scripted(LightningModule):
+    """An epoch is four steps of two documents; losses of steps and of validations are what the test wrote down."""
+
+    def __init__(self, losses, train, val, scores, name_of_score="val/f1_macro"):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.losses, self.train_losses, self.val_losses, self.scores = losses, train, val, scores
+        self.name_of_score = name_of_score
+        self.met = 0
+
+    def training_step(self, batch, batch_idx):
+        loss = self.losses[self.met] if self.met < len(self.losses) else self.losses[-1]
+        self.met += 1
+        return {"loss": self.weight.sum(), "cross_entropy": torch.tensor(loss * len(batch["labels"]))}
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def on_validation_epoch_end(self):
+        epoch = self.current_epoch
+        self.log_dict({"train_eval/loss": self.train_losses[epoch], "val/loss": self.val_losses[epoch]})
+        if self.name_of_score != "val/loss":
+            self.log(self.name_of_score, self.scores[epoch])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    def train_dataloader(self):
+        batch = {"labels": torch.zeros(2, dtype=torch.long), "scale": 0.5, "ends_step": True}
+        return DataLoader([batch] * STEPS, batch_size=None)
+
+    val_dataloader = train_dataloader
+
+
+class Run:
+    def __init__(self, monitor="val/f1_macro", mode="max", weights=(1.0, 1.0, 1.0, 1.0), explosion=3.0):
+        self.alarms = Alarms(lambda every, active: None)
+        self.monitor = monitor
+        self.guards = LearningGuards(
+            CHANCE, torch.tensor(weights), monitor=monitor, mode=mode, explosion=explosion, weight_ratio=50.0,
+            alarms=self.alarms,
+        )  # fmt: skip
+
+    def fit(self, losses=LEARNING, train=HEALTHY, val=HEALTHY, scores=RISING, epochs=4, callbacks=(), **settings):
+        self.module = Scripted(losses, train, val, scores, self.monitor)
+        self.trainer = Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
+            enable_model_summary=False, enable_checkpointing=bool(callbacks), callbacks=[self.guards, *callbacks],
+            **{"log_every_n_steps": 1} | settings,
+        )  # fmt: skip
+        self.trainer.fit(self.module)
+        return self
+
+    @property
+    def said(self):
+        return {alarm["guard"]: alarm["message"] for alarm in self.alarms.to_list()}
+
+    @property
+    def spans(self):
+        return {alarm["guard"]: (alarm["epoch"], alarm["cleared"]) for alarm in self.alarms.to_list()}
+
+
+def test_a_healthy_run_hears_nothing():
+    assert Run().fit().said == {}
+
+
+def test_a_run_in_which_nothing_is_trainable_is_refused():
+    guards = Run().guards
+    module = Scripted(LEARNING, HEALTHY, HEALTHY, RISING)
+    module.requires_grad_(False)
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        enable_model_summary=False, callbacks=[guards],
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as refused:
+        trainer.fit(module)
+    assert str(refused.value) == "Nothing would learn: every weight is frozen. Choose another finetune=."
+
+
+def test_a_model_that_is_only_judged_may_be_frozen():
+    run = Run()
+    run.module = Scripted(LEARNING, HEALTHY, HEALTHY, RISING)
+    run.module.requires_grad_(False)
+    run.guards.setup(None, run.module, "validate")
+    assert run.said == {}
+
+
+def test_extreme_class_weights_are_called_so_before_training():
+    run = Run(weights=(40.0, 0.02, 1.0, 0.0)).fit()  # the last class has no training documents
+    assert run.said == {
+        "class_weights": "The class weights are extreme: the rarest class counts 2,000 times as much as the "
+        "commonest, so single documents can unsettle training. To try: loss.class_weights=effective, "
+        "data.sampling.method=oversample data.sampling.strength=0.5, or split.small_classes=merge."
+    }
+    assert run.spans == {"class_weights": (0, None)}
+
+
+@pytest.mark.parametrize("weights", [(49.0, 1.0, 1.0, 1.0), (49.0, 1.0, 1.0, 0.0)])
+def test_class_weights_below_the_ratio_are_not_extreme(weights):
+    assert Run(weights=weights).fit().said == {}
+
+
+@pytest.mark.parametrize(
+    ("loss", "sentence"),
+    [
+        (
+            2.5,
+            "The first step's loss is 2.50, and a model that knows nothing yet has 1.39 (ln of the number of "
+            "classes). The head answers with too much certainty: its weights or the encoder's outputs are unusually "
+            "large.",
+        ),
+        (
+            0.5,
+            "The first step's loss is 0.50, and a model that knows nothing yet has 1.39 (ln of the number of "
+            "classes). The model knows these labels already: was it trained on these documents, or is a class so "
+            "common?",
+        ),
+    ],
+)
+def test_a_first_loss_far_from_knowing_nothing_is_noted(loss, sentence):
+    run = Run().fit(losses=[loss, 1.2])
+    assert run.said == {"initial_loss": sentence}
+    assert run.spans == {"initial_loss": (1, None)}
+
+
+@pytest.mark.parametrize("loss", [0.7, 2.07])  # half and one and a half of ln 4 are 0.693 and 2.079
+def test_a_first_loss_near_knowing_nothing_is_not(loss):
+    assert Run().fit(losses=[loss, 1.0]).said == {}
+
+
+@pytest.mark.parametrize(("loss", "word"), [(math.nan, "nan"), (math.inf, "inf")])
+def test_a_loss_that_is_no_number_ends_the_run_in_its_step(loss, word):
+    run = Run()
+    with pytest.raises(DivergedError) as ended:
+        run.fit(losses=[*LEARNING, 1.0, loss])
+    assert str(ended.value) == f"The training loss became {word} in epoch 2, step 6," + DIVERGED
+    assert run.module.met == 6
+
+
+def test_without_a_look_at_each_step_the_message_still_names_the_step():
+    run = Run()
+    with pytest.raises(DivergedError, match=r"became nan in epoch 1, step 2,"):
+        run.fit(losses=[1.4, math.nan, 1.0, 1.0], log_every_n_steps=100)
+    assert run.module.met == 4  # found before the validation
+
+
+def test_no_checkpoint_of_the_epoch_has_the_broken_weights(tmp_path):
+    with pytest.raises(DivergedError):
+        Run().fit(
+            losses=[*LEARNING, 1.0, math.nan, 1.0],
+            log_every_n_steps=100,
+            callbacks=[ModelCheckpoint(tmp_path, "{epoch}-{step}", save_top_k=-1, save_last=True)],
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch=0-step=4.ckpt", "last.ckpt"]
+
+
+def test_no_checkpoint_within_an_epoch_has_the_broken_weights(tmp_path):
+    with pytest.raises(DivergedError, match="step 3,"):
+        Run().fit(
+            losses=[1.4, 1.3, math.nan, 1.0],
+            log_every_n_steps=100,
+            callbacks=[ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=1)],
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step=1.ckpt", "step=2.ckpt"]
+
+
+def test_an_exploding_loss_ends_the_run_in_its_step():
+    # Smoothed: 1.4 … 1.4, then 1.4 + 0.1 × 18.6 = 3.26, then 3.26 + 0.1 × 16.74 = 4.934, which is above 3 × 1.4.
+    run = Run()
+    with pytest.raises(DivergedError) as ended:
+        run.fit(losses=[1.4, 1.4, 1.4, 20.0, 20.0])
+    expected = "The training loss exploded to 4.93, from 1.40 at its lowest in epoch 2, step 5," + DIVERGED
+    assert str(ended.value) == expected
+    assert run.module.met == 5
+
+
+def test_a_small_loss_may_become_many_times_larger_below_chance():
+    # Smoothed it falls to 0.387 and rises to 0.736, below one and a half of ln 4.
+    assert Run(explosion=1.2).fit(losses=[0.7, *[0.1] * 7, *[1.0] * 8]).said == {}
+
+
+def test_a_single_outlier_is_no_explosion():
+    assert Run().fit(losses=[1.4, 1.3, 20.0, *LEARNING]).said == {}
+
+
+FLAT = [1.19, 1.19, 1.19, 1.19]  # 0.98 of chance is 1.176
+
+
+def test_a_flat_loss_is_called_no_learning_after_two_epochs():
+    run = Run().fit(train=FLAT, epochs=2)
+    assert run.said["no_learning"] == (
+        "No learning: after 2 epochs the training loss is 1.19, and answering with the shares of the classes alone "
+        "gives 1.20. To try: another optim.lr (ten times higher or lower), finetune=full, longer windows "
+        "(data.max_length); or look whether the labels belong to the texts."
+    )
+    assert run.spans["no_learning"] == (2, None)
+
+
+def test_a_run_of_one_epoch_is_not_waited_for():
+    assert Run().fit(train=FLAT, epochs=1).spans["no_learning"] == (1, None)
+
+
+def test_learning_that_begins_late_takes_it_back():
+    assert Run().fit(train=[1.2, 1.2, 1.0, 0.6]).spans == {"no_learning": (2, 3)}
+
+
+def test_worse_than_the_majority_is_said_and_taken_back_when_it_recovers():
+    run = Run().fit(scores=[0.1, 0.2, 0.3, 0.4])  # 0.2 in single precision is not better than 0.2
+    assert run.said == {
+        "majority": "Worse than the majority baseline in epoch 2: val/f1_macro is 0.2000, and always answering with "
+        "the most frequent class gives 0.2000. To try: more epochs, another optim.lr, loss.class_weights=none; or "
+        "look whether the labels belong to the texts."
+    }
+    assert run.spans == {"majority": (1, 3)}
+
+
+def test_where_less_is_better_the_loss_is_compared_with_that_of_the_shares():
+    run = Run("val/loss", "min").fit(val=[1.3, 1.2, 0.5, 0.4])
+    assert run.spans == {"majority": (1, 2)}
+
+
+def test_accuracy_is_compared_with_accuracy():
+    assert Run("val/accuracy").fit(scores=[0.4, 0.45, 0.49, 0.51]).spans == {"majority": (1, 4)}
+
+
+HIGH = [1.0, 1.0, 0.9, 0.9]  # above 0.6 × 1.2 = 0.72
+
+
+def test_losses_that_stay_high_are_called_underfitting_in_the_second_half_only():
+    run = Run().fit(train=HIGH, val=[1.1, 1.1, 1.1, 0.95])
+    assert run.said == {
+        "underfitting": "Underfitting: in epoch 4 of 4 both losses are still high (training 0.90, validation 0.95; "
+        "knowing nothing gives 1.20). To try: more trainer.max_epochs, a higher optim.lr, finetune=full, a larger "
+        "model=, less dropout."
+    }
+    assert run.spans == {"underfitting": (3, None)}
+
+
+def test_one_low_loss_is_no_underfitting():
+    assert Run().fit(train=[1.0, 0.8, 0.6, 0.4], val=[1.1] * 4).said == {}
+
+
+def test_losses_that_fall_at_last_are_no_underfitting_any_more():
+    assert Run().fit(train=[1.0, 1.0, 0.9, 0.4], val=[1.1, 1.1, 1.1, 0.6]).spans == {"underfitting": (3, 4)}
+
+
+def test_a_stand_in_document_is_not_looked_at():
+    run = Run()
+    batch = {"labels": torch.zeros(1, dtype=torch.long), "scale": 0.0, "ends_step": False}
+    run.guards.on_train_batch_end(None, None, {"cross_entropy": torch.tensor(math.nan)}, batch, 0)
+    assert run.guards.state_dict() == {"smoothed": None, "lowest": math.inf}
+
+
+def test_a_resumed_run_takes_the_smoothed_loss_up_and_has_no_first_step():
+    first = Run().fit(epochs=1)
+    # 1.4, 1.4 + 0.1 × -0.1 = 1.39, 1.39 - 0.019 = 1.371, 1.371 - 0.0271 = 1.3439
+    assert first.guards.state_dict() == {"smoothed": pytest.approx(1.3439), "lowest": pytest.approx(1.3439)}
+    resumed = Run()
+    resumed.guards.load_state_dict(first.guards.state_dict())
+    resumed.fit(losses=[0.5])
+    assert resumed.said == {}

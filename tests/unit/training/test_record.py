@@ -1,0 +1,123 @@
+"""environment.json: what a run remembers of itself."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from doctune.corpus.division import LabelledDocument
+from doctune.errors import DataError
+from doctune.training.record import RunRecord, fingerprint
+
+ENVIRONMENT = {"versions": {"torch": "2.9.0", "python": "3.11.2"}, "git": None}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run" / "environment.json"
+
+
+def said(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def warnings(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_note_is_logged_and_kept_once(path, caplog):
+    record = RunRecord(path)
+    record.note("A sentence with 50 %.")
+    record.keep("A sentence with 50 %.")
+    record.keep("Another.")
+    record.update(seed=1)
+    assert warnings(caplog) == ["A sentence with 50 %."]
+    assert said(path) == {"seed": 1, "notes": ["A sentence with 50 %.", "Another."]}
+
+
+def test_a_resumed_run_takes_facts_and_notes_up(path):
+    first = RunRecord(path)
+    first.keep("A sentence.")
+    first.update(seed=1, model={"name": "mini"})
+    again = RunRecord(path)
+    assert (again.facts, again.notes) == ({"seed": 1, "model": {"name": "mini"}}, ["A sentence."])
+    again.keep("A sentence.")
+    again.update(seed=2)
+    assert said(path) == {"seed": 2, "model": {"name": "mini"}, "notes": ["A sentence."]}
+
+
+def test_the_first_start_describes_the_run(path):
+    RunRecord(path).begin(ENVIRONMENT, seed=7)
+    found = said(path)
+    assert datetime.fromisoformat(found.pop("started_at")).utcoffset() == timedelta(0)
+    assert found == {**ENVIRONMENT, "seed": 7, "notes": []}
+
+
+def test_a_further_start_adds_only_when_it_was(path, caplog):
+    RunRecord(path).begin(ENVIRONMENT, seed=7)
+    first = said(path)
+    for _ in range(2):
+        RunRecord(path).begin(ENVIRONMENT, seed=7)
+    found = said(path)
+    assert len([datetime.fromisoformat(moment) for moment in found.pop("resumed_at")]) == 2
+    assert found == first
+    assert warnings(caplog) == []
+
+
+def test_another_version_is_noted_and_what_it_began_with_stays(path, caplog):
+    RunRecord(path).begin(ENVIRONMENT, seed=7)
+    newer = ENVIRONMENT | {"versions": {"torch": "2.10.0", "python": "3.11.2"}}
+    RunRecord(path).begin(newer, seed=7)
+    sentence = "Resumed with torch 2.10.0, begun with 2.9.0: the last digits may differ."
+    assert (said(path)["notes"], warnings(caplog)) == ([sentence], [sentence])
+    assert said(path)["versions"] == ENVIRONMENT["versions"]
+
+
+def document(number, label="a", part="train", content=None):
+    return LabelledDocument(f"id{number}", f"/docs/{number}.txt", label, content or f"content{number}", part)
+
+
+def corpus(*documents):
+    return SimpleNamespace(documents=documents, source=Path("docs.csv"))
+
+
+BEFORE = corpus(document(1), document(2, part="val"))
+
+
+def test_the_same_documents_are_accepted_again(path):
+    record = RunRecord(path)
+    record.check_data(BEFORE)
+    record.update()
+    again = RunRecord(path)
+    again.check_data(BEFORE)
+    assert again.facts == {"data_fingerprint": fingerprint(BEFORE)}
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        corpus(document(1), document(2, part="test")),
+        corpus(document(1), document(2, part="val", label="b")),
+        corpus(document(1), document(2, part="val", content="changed")),
+        corpus(document(1)),
+        corpus(document(2, part="val"), document(1)),
+        corpus(document(1), document(2, part="val"), document(3)),
+    ],
+)
+def test_other_documents_are_refused(path, now):
+    record = RunRecord(path)
+    record.check_data(BEFORE)
+    record.update()
+    with pytest.raises(DataError) as refused:
+        RunRecord(path).check_data(now)
+    assert str(refused.value) == (
+        f"{path.parent} cannot be resumed: the documents, their labels or their parts are no longer those that it was "
+        "trained on (docs.csv or its files have changed). Start a new run, or bring the files back."
+    )
+
+
+def test_where_a_document_lies_is_no_part_of_it():
+    moved = LabelledDocument("id1", "/elsewhere/1.txt", "a", "content1", "train", remark="A remark.")
+    assert fingerprint(corpus(moved)) == fingerprint(corpus(document(1)))
