@@ -17,7 +17,7 @@ def cells():
         assert predict == "yes"
         for model in MODELS[kind]:
             yield data.strip("`").removeprefix("data="), model, "full", full
-            for strategy in ("head", "partial"):
+            for strategy in ("head", "partial", "gradual"):
                 yield data.strip("`").removeprefix("data="), model, strategy, frozen
 
 

@@ -92,12 +92,12 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
     os.environ["DOCTUNE_COMMAND"] = command  # conf/config.yaml names the log after it: train.log, prepare.log
     try:
         resumed = resumption(overrides) if command == "train" else None
+        if resumed and resumed.is_finished:
+            print(f"{resumed.run} is finished; a larger trainer.max_epochs= trains on.", file=sys.stderr)
+            return 0
     except DoctuneError as error:
         print(f"doctune: {error}", file=sys.stderr)
         return 2
-    if resumed and resumed.is_finished:
-        print(f"{resumed.run} is finished; a larger trainer.max_epochs= trains on.", file=sys.stderr)
-        return 0
     configs = resumed.run / SAVED_CONFIG.parent if resumed else conf_dir()
     sys.argv = [sys.argv[0], *(resumed.arguments() if resumed else overrides)]
     app = hydra.main(version_base="1.3", config_path=str(configs), config_name="config")(JOBS[command])

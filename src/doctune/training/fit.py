@@ -39,6 +39,14 @@ from doctune.training.record import RunRecord
 log = logging.getLogger(__name__)
 
 
+_ENDS = {
+    "max_epochs": "all epochs that were asked for.",
+    "early_stopping": "early stopping, the monitored metric no longer improves.",
+    "gap": "the gap guard, the model learns its training documents by heart.",
+    "diverged": "the loss diverged.",
+}
+
+
 @dataclass
 class Training:
     """One attempt to train: everything that Lightning needs, and what is asked of it afterwards."""
@@ -121,16 +129,11 @@ def _prepare(
         *build.stock_callbacks(config),
         best,
     ]
-    loggers = build.loggers(config, run, metrics, first_step=_steps_done(newest(run / "checkpoints")))
+    reached = newest(run / "checkpoints")
+    loggers = build.loggers(config, run, metrics, first_step=0 if reached is None else reached[1])
     trainer = build.trainer(config, run, precision, callbacks, loggers)
     stoppers = {"gap": gap} | ({"early_stopping": early} if early else {})
     return Training(module, datamodule, trainer, best, stoppers)
-
-
-def _steps_done(checkpoint: Path | None) -> int:
-    if checkpoint is None:
-        return 0
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
 
 
 def _read_once(
@@ -146,9 +149,10 @@ def _read_once(
     datamodule.read_from(features)
 
 
-def _fit_in_memory(training: Training, checkpoint: Path | None, record: RunRecord) -> bool:
+def _fit_in_memory(training: Training, reached: tuple[Path, int] | None, record: RunRecord) -> bool:
     """Train to the end; False if memory ran out, and what was reached is in the newest checkpoint."""
     try:
+        checkpoint = None if reached is None else reached[0]
         training.trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
     except DivergedError as error:
         if not training.best.best_model_path:
@@ -172,6 +176,7 @@ def _fit_in_memory(training: Training, checkpoint: Path | None, record: RunRecor
 def _note_end(training: Training, stopped: str, record: RunRecord) -> None:
     best = training.best
     assert best.best_model_score is not None, "an epoch that ended has been validated"
+    log.info("Training is over: %s", _ENDS[stopped])
     record.update(
         stopped=stopped,
         best_checkpoint=f"checkpoints/{Path(best.best_model_path).name}",

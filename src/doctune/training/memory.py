@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 
 import torch
 
-_SENTENCES = ("out of memory", "can't allocate memory", "DefaultCPUAllocator")
+_SENTENCES = (
+    "out of memory",
+    "can't allocate memory",
+    "DefaultCPUAllocator",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is no memory left: on CUDA, MPS or in torch's or Python's own allocator."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(sentence in str(error) for sentence in _SENTENCES)
 
 

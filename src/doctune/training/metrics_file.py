@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ _FIRST_COLUMNS = ("step", "epoch")
 class MetricsFile(Logger):
     """Lightning's CSVLogger deletes what a killed run had written; this one cuts it back and goes on.
 
-    Rows are appended; when a metric comes up for the first time the file is rewritten with its column.
+    What is logged in pieces for one step becomes one row. The last row stays open, since more may come, and is not in
+    the file yet. Rows are appended; when a metric comes up for the first time the file is rewritten with its column.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
         self._columns: list[str] = []
+        self._open: dict[str, Any] = {}
         self._unwritten: list[dict[str, Any]] = []
         self._written = 0
 
@@ -45,17 +48,15 @@ class MetricsFile(Logger):
         """Itself."""
         return self
 
-    @property
-    def num_rows(self) -> int:
-        """How many rows have been logged."""
-        return self._written + len(self._unwritten)
-
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add a row."""
-        self._unwritten.append({"step": step, **{name: float(value) for name, value in metrics.items()}})
+        """Add to the open row, or begin another."""
+        row: dict[str, Any] = {"step": step, **{name: float(value) for name, value in metrics.items()}}
         if "epoch" in metrics:
-            self._unwritten[-1]["epoch"] = int(metrics["epoch"])
+            row["epoch"] = int(metrics["epoch"])
+        if any(self._open.get(name, value) != value for name, value in row.items()):
+            self._close()
+        self._open |= row
         if len(self._unwritten) >= _ROWS_PER_WRITE:
             self.save()
 
@@ -64,7 +65,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write what is not written yet."""
+        """Write the rows that are complete."""
         if not self._unwritten:
             return
         known = {*self._columns}
@@ -73,20 +74,34 @@ class MetricsFile(Logger):
             self._rewrite(known | new, self._read())
         with self._path.open("a", encoding="utf-8", newline="") as stream:
             csv.DictWriter(stream, self._columns, lineterminator="\n").writerows(self._unwritten)
+            stream.flush()
+            os.fsync(stream.fileno())  # a checkpoint that counts these rows must not outlive them
         self._written += len(self._unwritten)
         self._unwritten = []
 
     def finalize(self, status: str) -> None:
         """Write the rest."""
+        self._close()
         self.save()
 
+    def state(self) -> dict[str, Any]:
+        """How many rows are complete, all of them on the disk, and the open one; plain values."""
+        self.save()
+        return {"rows": self._written, "open": dict(self._open)}
+
     @rank_zero_only
-    def cut_to(self, num_rows: int) -> None:
-        """Keep the first rows of a file that an earlier process of this run has written."""
-        rows = self._read(num_rows)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Keep so many rows of a file that an earlier process of this run has written, and go on with the open one."""
+        rows = self._read(state["rows"])
+        self._open = dict(state["open"])
         self._unwritten = []
         self._written = len(rows)
         self._rewrite({name for row in rows for name, value in row.items() if value}, rows)
+
+    def _close(self) -> None:
+        if self._open:
+            self._unwritten.append(self._open)
+        self._open = {}
 
     def _read(self, num_rows: int | None = None) -> list[dict[str, str]]:
         if not self._path.exists():
@@ -103,16 +118,15 @@ class MetricsFile(Logger):
 
 
 class MetricsRows(Callback):
-    """Remembers in each checkpoint how many rows `metrics.csv` had."""
+    """Remembers in each checkpoint how far `metrics.csv` had come."""
 
     def __init__(self, metrics: MetricsFile) -> None:
         self._metrics = metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of rows, all of them written."""
-        self._metrics.save()
-        return {"rows": self._metrics.num_rows}
+        """See `MetricsFile.state`."""
+        return self._metrics.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Forget rows that the resumed run will log again."""
-        self._metrics.cut_to(state_dict["rows"])
+        self._metrics.restore(state_dict)

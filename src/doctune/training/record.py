@@ -26,7 +26,7 @@ class RunRecord:
         self.facts = found
 
     def note(self, sentence: str) -> None:
-        """Say something that a reader of the report must know, once."""
+        """Say something that a reader of the report must know; the report has it once, however often it is said."""
         log.warning("%s", sentence)
         self.keep(sentence)
 
@@ -47,7 +47,7 @@ class RunRecord:
             return
         for name, version in environment["versions"].items():
             before = self.facts["versions"].get(name)
-            if version != before:
+            if before is not None and version != before:
                 self.note(f"Resumed with {name} {version}, begun with {before}: the last digits may differ.")
         self.update(resumed_at=[*self.facts.get("resumed_at", []), now()])
 

@@ -97,5 +97,5 @@ def _unquoted(value: str) -> str:
 
 def _quoted(value: str) -> str:
     # Hydra reads a backslash as one, except before a quote, where it takes two.
-    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'").replace("${", r"\${")
     return f"'{escaped}'"

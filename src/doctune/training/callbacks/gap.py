@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from lightning import Callback, LightningModule, Trainer
 
 from doctune.scoring.gap import GapThresholds, growing_checks, onset
@@ -55,6 +56,8 @@ class GapGuard(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A run that was killed after it had decided to stop stays stopped."""
         trainer.should_stop = trainer.should_stop or self.wants_stop
+        if self._gaps:
+            self._status.update(gap_status=self._thresholds.status(self._gaps[-1]))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the gap of this validation."""
@@ -73,8 +76,8 @@ class GapGuard(Callback):
 
     def _message(self) -> str:
         began = onset([self._thresholds.status(gap) for gap in self._gaps])
-        best = max(range(len(self._scores)), key=self._scores.__getitem__)
-        stops = f" It has grown in {self._checks} checks in a row, so the run stops here." if self.wants_stop else ""
+        best = max(range(len(self._scores)), key=lambda epoch: np.nan_to_num(self._scores[epoch], nan=-np.inf))
+        stops = f" It has grown in {_checks(self._checks)}, so the run stops here." if self.wants_stop else ""
         return (
             f"Overfitting: in epoch {len(self._gaps)} the validation loss is {self._gaps[-1]:.2f} above the training "
             f"loss (critical from {self._thresholds.critical:g}); the gap opened in epoch {began}.{stops} Keep the "
@@ -89,3 +92,7 @@ class GapGuard(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up those of the run that is resumed."""
         self._gaps, self._scores = list(state_dict["gaps"]), list(state_dict["scores"])
+
+
+def _checks(count: int | None) -> str:
+    return "this check" if count == 1 else f"{count} checks in a row"

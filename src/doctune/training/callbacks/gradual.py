@@ -25,7 +25,8 @@ class GradualUnfreezing(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Release this epoch's layers and say how many they are."""
         released = self._release(trainer.current_epoch)
-        log.info("Epoch %d: the head and %d encoder layers learn.", trainer.current_epoch + 1, released)
+        layers = "1 encoder layer" if released == 1 else f"{released} encoder layers"
+        log.info("Epoch %d: the head and %s learn.", trainer.current_epoch + 1, layers)
 
     def _release(self, epoch: int) -> int:
         released = num_released_layers(epoch, len(encoder_layers(self._net)))

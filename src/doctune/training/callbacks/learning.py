@@ -21,6 +21,10 @@ _INITIAL_RANGE = (0.5, 1.5)
 _FLAT_AFTER, _FLAT_SHARE = 2, 0.98
 # In the second half of the run, losses above this share of chance are called high.
 _HIGH_SHARE = 0.6
+_MAJORITY = {
+    "max": "always answering with the most frequent class",
+    "min": "answering with the shares of the classes",
+}
 
 
 class DivergedError(TrainingError):
@@ -83,6 +87,7 @@ class LearningGuards(Callback):
         self._monitor, self._mode = monitor, mode
         self._explosion, self._weight_ratio = explosion, weight_ratio
         self._alarms = alarms
+        self._window: list[tuple[Tensor, int]] = []
         self._unread: list[tuple[_Step, Tensor]] = []
         self._smoothed: float | None = None
         self._lowest = math.inf
@@ -109,9 +114,9 @@ class LearningGuards(Callback):
     ) -> None:
         """Keep the plain loss of a finished step, and look at the kept ones now and then."""
         if batch["scale"]:
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            step = _Step(trainer.current_epoch + 1, trainer.global_step, rate, len(batch["labels"]))
-            self._unread.append((step, outputs["cross_entropy"]))
+            self._window.append((outputs["cross_entropy"], len(batch["labels"])))
+        if batch["ends_step"]:
+            self._end_step(trainer)
         if batch["ends_step"] and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._read()
 
@@ -129,6 +134,14 @@ class LearningGuards(Callback):
         self._check_flat(epoch, trainer.max_epochs or epoch, metrics["train_eval/loss"])
         self._check_majority(epoch, metrics[self._monitor])
         self._check_high(epoch, trainer.max_epochs or epoch, metrics["train_eval/loss"], metrics["val/loss"])
+
+    def _end_step(self, trainer: Trainer) -> None:
+        """Only finished steps count: a window that is cut short is done again by the run that goes on."""
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        documents = sum(count for _, count in self._window)
+        step = _Step(trainer.current_epoch + 1, trainer.global_step, rate, documents)
+        self._unread.append((step, torch.stack([loss for loss, _ in self._window]).sum()))
+        self._window = []
 
     def _read(self) -> None:
         """Look at the losses since the last look, all at once, so that a GPU is not waited for each time."""
@@ -174,7 +187,7 @@ class LearningGuards(Callback):
             self._alarms.raise_alarm(
                 "no_learning",
                 epoch,
-                f"No learning: after {epoch} epochs the training loss is {train_loss:.2f}, and answering with the "
+                f"No learning: after {_epochs(epoch)} the training loss is {train_loss:.2f}, and answering with the "
                 f"shares of the classes alone gives {level:.2f}. To try: another optim.lr (ten times higher or lower), "
                 "finetune=full, longer windows (data.max_length); or look whether the labels belong to the texts.",
             )
@@ -191,8 +204,8 @@ class LearningGuards(Callback):
             self._alarms.raise_alarm(
                 "majority",
                 epoch,
-                f"Worse than the majority baseline in epoch {epoch}: {self._monitor} is {value:.4f}, and always "
-                f"answering with the most frequent class gives {level:.4f}. To try: more epochs, another optim.lr, "
+                f"Worse than the majority baseline in epoch {epoch}: {self._monitor} is {value:.4f}, and "
+                f"{_MAJORITY[self._mode]} gives {level:.4f}. To try: more epochs, another optim.lr, "
                 "loss.class_weights=none; or look whether the labels belong to the texts.",
             )
 
@@ -223,6 +236,10 @@ class LearningGuards(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up those of the run that is resumed."""
         self._smoothed, self._lowest = state_dict["smoothed"], state_dict["lowest"]
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def _diverged(step: _Step, what: str) -> str:

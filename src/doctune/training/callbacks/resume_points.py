@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
 from doctune.training.memory import is_out_of_memory
@@ -50,7 +51,6 @@ class ResumePoints(Callback):
         self._saved_at = time.monotonic()
         self._signal: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
-        self.after_out_of_memory: Path | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to signals, in place of Lightning, which would stop between two steps' micro-batches."""
@@ -83,13 +83,17 @@ class ResumePoints(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """When memory ran out, weights and optimiser are those of the last finished step: save them."""
         self._stop_listening()
-        has_steps = trainer.fit_loop.epoch_loop.batch_progress.current.completed >= self._accumulation
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        is_epoch_done = progress.is_last_batch and progress.current.completed == progress.current.ready
+        has_steps = is_epoch_done or progress.current.completed >= self._accumulation
         if is_out_of_memory(exception) and trainer.state.fn == "fit" and has_steps:
-            self.after_out_of_memory = self._save(trainer)
+            self._save(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+        """Give the signals back; one that came after the last step was saved still ends the run."""
         self._stop_listening()
+        if self._signal:
+            self._stop(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the counters right, unless this is Lightning's own checkpoint at the end of an epoch."""
@@ -109,12 +113,12 @@ class ResumePoints(Callback):
         name = f"step_{datetime.now():%Y%m%d_%H%M%S}_step{trainer.global_step:07d}.ckpt"
         trainer.save_checkpoint(self._folder / name)
         self._saved_at = time.monotonic()
-        for old in sorted(self._folder.glob("step_*_step*.ckpt"), key=lambda path: path.stat().st_mtime)[: -self._keep]:
+        for old in sorted(self._folder.glob("step_*_step*.ckpt"), key=lambda path: path.stem[-7:])[: -self._keep]:
             old.unlink()
         return self._folder / name
 
     def _stop(self, trainer: Trainer) -> None:
-        log.warning("%s: saved at step %d, as asked.", self._signal, trainer.global_step)
+        log.warning("%s: the run stops after step %d, which is saved.", self._signal, trainer.global_step)
         raise KeyboardInterrupt
 
     def _on_signal(self, number: int, _: Any) -> None:
@@ -171,7 +175,16 @@ def _set_all(counters: dict[str, int], value: int) -> None:
     counters.update(ready=value, started=value, processed=value, completed=value)
 
 
-def newest(folder: Path) -> Path | None:
-    """The checkpoint in a folder that was written last; None where there is none."""
-    found = sorted(folder.glob("*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name == "last.ckpt"))
-    return found[-1] if found else None
+def newest(folder: Path) -> tuple[Path, int] | None:
+    """The checkpoint in a folder that has come furthest, and its optimiser step; None where there is none.
+
+    After the same step, one that was saved at the end of the epoch has come further than one from its validation. The
+    times of the files are not asked: they change when a run is copied.
+    """
+    steps = {path: _global_step(path) for path in folder.glob("*.ckpt")}
+    found = max(steps, key=lambda path: (steps[path], not path.name.startswith("step_"), path.name), default=None)
+    return None if found is None else (found, steps[found])
+
+
+def _global_step(path: Path) -> int:
+    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])

@@ -15,5 +15,5 @@ class EarlyStopping(stock.EarlyStopping):
 
     @property
     def wants_stop(self) -> bool:
-        """Whether the monitored metric has not improved for long enough."""
-        return self.wait_count >= self.patience
+        """Whether it has decided to end the run, for want of improvement or because the metric is no number."""
+        return self.stopping_reason is not stock.early_stopping.EarlyStoppingReason.NOT_STOPPED

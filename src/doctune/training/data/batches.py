@@ -28,14 +28,15 @@ class MicroBatch(NamedTuple):
     `scale` times the sum of the documents' losses is what `backward` gets, such that, after Lightning has divided by
     the accumulation and DDP has averaged over the ranks, an effective batch has the gradients of its mean loss, also
     where the last one is smaller. It is 0 for a stand-in document of a rank that has none left.
-    `ends_step` marks the last one of an effective batch. `seed` is what random views of the documents depend on; None
-    shows them as they are.
+    `ends_step` marks the last one of an effective batch. `seed` and `repeats` (how often the epoch has drawn each
+    document before) are what random views of the documents depend on; without a seed they are shown as they are.
     """
 
     indices: tuple[int, ...]
     scale: float
     ends_step: bool = True
     seed: tuple[int, int] | None = None
+    repeats: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ class BatchPlan:
         full, rest = divmod(num_documents, self.effective)
         return full * self.accumulation + -(-rest // (self.micro * self.num_ranks))
 
-    def share(self, batch: Ids, seed: tuple[int, int]) -> Iterator[MicroBatch]:
-        """This rank's micro-batches of an effective batch."""
+    def share(self, batch: Ids) -> Iterator[MicroBatch]:
+        """This rank's micro-batches of an effective batch, without a seed."""
         mine = batch[self.rank :: self.num_ranks]
         scale = self.accumulation * self.num_ranks / len(batch)
         passes = self.num_micro_batches(len(batch))
         for number in range(passes):
             indices = mine[number * self.micro : (number + 1) * self.micro].tolist()
-            yield MicroBatch(tuple(indices) or (int(batch[0]),), scale if indices else 0.0, number == passes - 1, seed)
+            yield MicroBatch(tuple(indices) or (int(batch[0]),), scale if indices else 0.0, number == passes - 1)
 
 
 class LengthAwareBatches(Sampler[MicroBatch]):
@@ -127,23 +128,36 @@ class LengthAwareBatches(Sampler[MicroBatch]):
         return len(self.lengths) if self._sampling is None else len(self._sampling)
 
     def _micro_batches(self) -> Iterator[MicroBatch]:
-        for batch in self._effective_batches():
-            yield from self.plan.share(batch, (self.seed, self.epoch))
-
-    def _effective_batches(self) -> list[Ids]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(len(self.lengths)) if self._sampling is None else self._sampling.draw(rng)
+        drawn = rng.permutation(len(self.lengths)) if self._sampling is None else self._sampling.draw(rng)
+        repeats = repeats_before(drawn)
+        for batch in self._effective_batches(self.lengths[drawn], rng):
+            for places in self.plan.share(batch):
+                chosen = list(places.indices)
+                documents, times = (tuple(each[chosen].tolist()) for each in (drawn, repeats))
+                yield places._replace(indices=documents, seed=(self.seed, self.epoch), repeats=times)
+
+    def _effective_batches(self, lengths: Ids, rng: np.random.Generator) -> list[Ids]:
+        """Places in the order that was drawn, whose documents have these lengths."""
         size = self.plan.effective
-        chunks = [
-            order[start : start + size * _SORTED_TOGETHER] for start in range(0, len(order), size * _SORTED_TOGETHER)
-        ]
         batches = []
-        for chunk in chunks:
-            by_length = chunk[np.argsort(-self.lengths[chunk], kind="stable")]
+        for start in range(0, len(lengths), size * _SORTED_TOGETHER):
+            chunk = np.arange(start, min(start + size * _SORTED_TOGETHER, len(lengths)))
+            by_length = chunk[np.argsort(-lengths[chunk], kind="stable")]
             batches += [by_length[start : start + size] for start in range(0, len(by_length), size)]
         # Only the last chunk has a smaller batch; it stays last, since Lightning steps early at an epoch's end only.
         whole = [batch for batch in batches if len(batch) == size]
         return [*(whole[i] for i in rng.permutation(len(whole))), *(batch for batch in batches if len(batch) < size)]
+
+
+def repeats_before(drawn: Ids) -> Ids:
+    """How often each element of an array has stood in it before."""
+    order = np.argsort(drawn, kind="stable")
+    in_order = drawn[order]
+    firsts = np.searchsorted(in_order, in_order, side="left")
+    repeats = np.empty(len(drawn), dtype=np.int64)
+    repeats[order] = np.arange(len(drawn)) - firsts
+    return repeats
 
 
 def in_length_order(lengths: Sequence[int] | NDArray[np.int64], size: int) -> list[MicroBatch]:

@@ -60,7 +60,7 @@ class TokenDataset(Dataset[Batch]):
         return len(self._tokens)
 
     def __getitems__(self, micro: MicroBatch) -> Batch:
-        windows = [self._window(index, micro.seed) for index in micro.indices]
+        windows = self._shown(micro)
         longest = max(len(window) for window in windows)
         ids = np.full((len(windows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(windows), longest), dtype=np.int64)
@@ -74,10 +74,11 @@ class TokenDataset(Dataset[Batch]):
             **_rest(micro, self._label_ids),
         }
 
-    def _window(self, index: int, seed: tuple[int, int] | None) -> NDArray[np.int32]:
-        if self._views is None or seed is None:
-            return self._tokens[index]
-        return self._views.window(self._tokens, index, seed)
+    def _shown(self, micro: MicroBatch) -> list[NDArray[np.int32]]:
+        if self._views is None or micro.seed is None:
+            return [self._tokens[index] for index in micro.indices]
+        shown = zip(micro.indices, micro.repeats, strict=True)
+        return [self._views.window(self._tokens, index, micro.seed, repeat) for index, repeat in shown]
 
 
 class FeatureDataset(Dataset[Batch]):

@@ -38,7 +38,7 @@ class ClassSampling:
     """Draws an epoch's documents.
 
     A class that is shown more often than it has documents shows each of them equally often, give or take one; a class
-    that is shown less often shows another part of its documents in each epoch.
+    that is shown less often shows documents that are drawn anew in each epoch.
     """
 
     label_ids: Ids  # (N,)

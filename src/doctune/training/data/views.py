@@ -13,7 +13,7 @@ from doctune.corpus.tokens import Tokens
 
 @dataclass(frozen=True)
 class RandomViews:
-    """What an epoch sees of a document; determined by (seed, epoch, document), whatever batch it is in.
+    """What an epoch sees of a document, determined by seed, epoch, document and how often it has been shown before.
 
     Args:
         random_window: the probability of one of the document's windows instead of the first.
@@ -26,9 +26,9 @@ class RandomViews:
     mask_id: int
     special_ids: Sequence[int]
 
-    def window(self, tokens: Tokens, index: int, seed: tuple[int, int]) -> NDArray[np.int32]:
-        """The tokens that document `index` shows under this (seed, epoch)."""
-        rng = np.random.default_rng((*seed, index))
+    def window(self, tokens: Tokens, index: int, seed: tuple[int, int], repeat: int) -> NDArray[np.int32]:
+        """The tokens that document `index` shows under this (seed, epoch) when it is shown again, or at first (0)."""
+        rng = np.random.default_rng((*seed, index, repeat))
         number = 0
         if rng.random() < self.random_window:
             number = int(rng.integers(tokens.num_windows(index)))
