@@ -69,3 +69,82 @@ def test_head_and_partial_leave_the_frozen_weights_as_they_were(compose, tiny_en
     assert changed["finetune=head"] == set()
     assert {name.split(".")[2] for name in changed["finetune=partial"] if name.startswith("encoder.layer")} == {"1"}
     assert not [name for name in changed["finetune=partial"] if name.startswith("embeddings")]
+
+
+@pytest.fixture
+def fine_tune(compose, tiny_encoder, manifest_of_files, tmp_path):
+    """A short run on a tiny BERT -> its folder."""
+
+    def run(name, *overrides):
+        config = compose(
+            "model=minilm",
+            f"model.path={tiny_encoder('bert')}",
+            f"data.manifest={manifest_of_files}",
+            f"data.cache_dir={tmp_path / 'cache'}",
+            "data.max_length=32",
+            "data.duplicate_threshold=1",
+            "trainer.max_epochs=2",
+            "trainer.effective_batch_size=8",
+            "trainer.accelerator=cpu",
+            "trainer.precision='32'",
+            "optim.lr=1e-3",
+            "logger=csv",
+            "model.dropout=0",
+            "model.head_dropout=0",
+            *overrides,
+        )
+        train(config, tmp_path / name)
+        return tmp_path / name
+
+    return run
+
+
+def losses_of(run):
+    history = json.loads((run / "training_history.json").read_text())
+    return [epoch[name] for epoch in history for name in ("train_loss", "val_loss", "train_eval_loss")]
+
+
+def test_stored_encoder_outputs_give_the_losses_of_computing_them_in_each_epoch(fine_tune, tmp_path):
+    stored = fine_tune("stored", "finetune=head")
+    computed = fine_tune("computed", "finetune=head", "finetune.cache_encoder=false")
+    assert losses_of(stored) == pytest.approx(losses_of(computed), abs=1e-5)
+    assert len([*tmp_path.glob("cache/features/*/features.npy")]) == 3
+
+
+def test_stored_encoder_outputs_are_found_again_and_belong_to_one_encoder(fine_tune, tmp_path, caplog):
+    caplog.set_level("INFO")
+    fine_tune("first", "finetune=head")
+    fine_tune("again", "finetune=head", "seed=7")
+    assert caplog.text.count("The frozen encoder reads all documents once.") == 1
+    fine_tune("bf16", "finetune=head", "trainer.precision=bf16-mixed")
+    assert caplog.text.count("The frozen encoder reads all documents once.") == 2
+
+
+def test_gradient_checkpointing_changes_memory_not_results(fine_tune):
+    plain, checkpointed = fine_tune("plain"), fine_tune("checkpointed", "trainer.gradient_checkpointing=true")
+    assert losses_of(checkpointed) == pytest.approx(losses_of(plain), abs=1e-5)
+
+
+def test_gradual_unfreezing_trains_one_more_layer_each_epoch(fine_tune, tiny_encoder):
+    from safetensors.torch import load_file
+
+    run = fine_tune("gradual", "finetune=gradual")
+    before = load_file(tiny_encoder("bert") / "model.safetensors")
+    after = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    changed = {name for name, weight in before.items() if not torch.equal(after[f"net.bert.{name}"], weight)}
+    # The first epoch is the head's alone, the second releases the upper of the two layers.
+    assert {name.split(".")[2] for name in changed if name.startswith("encoder.layer")} == {"1"}
+    assert not [name for name in changed if name.startswith("embeddings")]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss=focal", "loss.class_weights=effective"],
+        ["trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.5"],
+        ["data.sampling.method=oversample", "data.augment.random_window=0.5", "data.augment.token_dropout=0.2"],
+        ["data.sampling.method=undersample", "optim.layer_decay=0.8", "schedule=one_cycle"],
+    ],
+)
+def test_losses_samplers_and_schedules_run_together(fine_tune, overrides):
+    assert all(0 < loss < 3 for loss in losses_of(fine_tune("run", *overrides)))

@@ -231,7 +231,7 @@ def test_a_signal_saves_first(number, hook, count, step, configure, whole_run, m
     signal.signal(signal.SIGINT, handlers[signal.SIGINT])  # Lightning leaves Ctrl-C turned off
     assert {each: signal.getsignal(each) for each in handlers} == handlers
     assert [path.name[-16:] for path in tmp_path.glob("checkpoints/step_*")] == [f"step{step:07d}.ckpt"]
-    assert f"{signal.Signals(number).name}: saved at step {step}, as asked." in caplog.text
+    assert f"{signal.Signals(number).name}: the run stops after step {step}, which is saved." in caplog.text
     assert f"Interrupted. Go on with: python train.py resume={tmp_path}" in caplog.text
     assert json.loads((tmp_path / "status.json").read_text())["phase"] == "interrupted"
     train(config, tmp_path)
@@ -395,7 +395,7 @@ def test_resume_on_the_command_line(tmp_path, tiny, prepared):
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "SIGTERM: saved at step" in said
+    assert "SIGTERM: the run stops after step" in said
     assert "Go on with: python train.py resume='outputs/a run, 1=1'" in said
     status = json.loads((tmp_path / "outputs/a run, 1=1/status.json").read_text())
     assert status["phase"] == "interrupted"
@@ -409,5 +409,5 @@ def test_resume_on_the_command_line(tmp_path, tiny, prepared):
     assert len(history_of(run)) == status["epoch"] + 1
     assert "Resumed" not in said or "begun with" in said
     assert f"max_epochs: {status['epoch'] + 1}" in (run / ".hydra/config.yaml").read_text()
-    assert "SIGTERM: saved" in (run / "train.log").read_text()
+    assert "SIGTERM: the run stops after" in (run / "train.log").read_text()
     assert "VERDICT" in (run / "train.log").read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ PDF_BACKENDS = ("pymupdf", "pypdfium2")
 SMALL_CLASSES = ("fail", "drop", "merge")
 METRICS = ("val/f1_macro", "val/accuracy", "val/loss")
 SPLITS = ("holdout", "kfold")
+WANDB_MODES = ("offline", "online", "disabled")
 
 
 @dataclass
@@ -326,6 +328,14 @@ class LoggerConfig:
     """Where curves go. metrics.csv is always written."""
 
     tensorboard: bool = True
+    mlflow: bool = False
+    mlflow_uri: str | None = None
+    """Where MLflow keeps runs, such as http://host:5000 or sqlite:///runs.db; None: what MLFLOW_TRACKING_URI says, else
+    mlflow.db in the current directory, which needs no server."""
+    wandb: bool = False
+    wandb_mode: str = "offline"
+    """offline: into the run folder, for `wandb sync` to send whenever you like; online: sent at once, which needs
+    `wandb login`; disabled: nothing."""
     extra: list[dict[str, Any]] = field(default_factory=list)
     """Lightning loggers of your own, each with a `_target_`."""
 
@@ -436,6 +446,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _batch_problems(config.trainer)
     yield from _split_problems(config.split)
     yield from _combination_problems(config)
+    yield from _logger_problems(config.logger)
 
 
 def _choice_problems(config: Config) -> Iterator[str]:
@@ -451,6 +462,7 @@ def _choice_problems(config: Config) -> Iterator[str]:
         ("split.small_classes", config.split.small_classes, SMALL_CLASSES),
         ("monitor.metric", config.monitor.metric, METRICS),
         ("monitor.mode", config.monitor.mode, ("min", "max")),
+        ("logger.wandb_mode", config.logger.wandb_mode, WANDB_MODES),
     ]
     if isinstance(config.data, FileContentConfig):
         choices.append(("data.extract.pdf_backend", config.data.extract.pdf_backend, PDF_BACKENDS))
@@ -592,6 +604,21 @@ def _combination_problems(config: Config) -> Iterator[str]:
             )
     if isinstance(config.data, FileContentConfig):
         yield from _file_content_problems(config.data)
+
+
+def _logger_problems(logger: LoggerConfig) -> Iterator[str]:
+    if logger.mlflow_uri is not None and not logger.mlflow:
+        yield f"logger.mlflow_uri={logger.mlflow_uri} is for logger=mlflow only."
+    if logger.wandb_mode != LoggerConfig.wandb_mode and not logger.wandb:
+        yield f"logger.wandb_mode={logger.wandb_mode} is for logger=wandb only."
+    for package, is_wanted in {"mlflow": logger.mlflow, "wandb": logger.wandb}.items():
+        if is_wanted and not _is_installed(package):
+            yield f"logger={package} needs {package}: pip install 'doctune[{package}]'"
+
+
+def _is_installed(package: str) -> bool:
+    found = find_spec(package)
+    return found is not None and found.origin is not None  # a plain folder ./wandb could be imported too
 
 
 def _augments(augment: AugmentConfig) -> bool:

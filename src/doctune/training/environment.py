@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ _PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "hydra-core", "
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, git commit of the working folder, hardware and command line."""
+    """Versions, all installed packages, git commit of the working folder, hardware and command line."""
     return {
         "versions": {"doctune": __version__, "python": platform.python_version(), **_versions()},
         "git": git_state(Path.cwd()),
+        "packages": {found.name: found.version for found in sorted(distributions(), key=lambda d: d.name.lower())},
         "hardware": _hardware(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
@@ -70,6 +71,7 @@ def _hardware() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": processor_name(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
         "gpus": gpus,
     }
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from doctune.corpus.prepare import Corpus
 from doctune.errors import TrainingError
@@ -20,6 +21,7 @@ from doctune.training import build
 from doctune.training.alarms import Alarms
 from doctune.training.build import Encoder
 from doctune.training.callbacks.checkpoint import NamedCheckpoint, Provenance
+from doctune.training.callbacks.dashboard import EpochDashboard, FinalDashboard, GradientNorm, hyperparameters
 from doctune.training.callbacks.gradual import GradualUnfreezing
 from doctune.training.callbacks.history import History
 from doctune.training.callbacks.learning import DivergedError
@@ -73,7 +75,7 @@ def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: Stat
         record.note(fallback)
     config = _with_remembered_micro_batch(config, record)
     datamodule = build.datamodule(config, corpus, source)
-    module = build.module(config, source, datamodule.facts())
+    module = build.module(config, source, datamodule.facts(), precision)
     record.update(precision=precision, model=describe_model(config, source, module), monitor=vars(config.monitor))
     _say_if_disk_is_small(config, run, module, record)
     started = time.monotonic()
@@ -109,6 +111,9 @@ def _prepare(
     early, gap = build.early_stopping(config), build.gap_guard(config, alarms, status)
     best = build.checkpoint_callback(config, run)
     judged = {part: corpus.part(part) for part in ("val", "test")}
+    reached = newest(run / "checkpoints")
+    loggers = build.loggers(config, run, metrics, first_step=0 if reached is None else reached[1])
+    history = History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status)
     may_stop_early = early is not None or config.callbacks.gap.stop
     heartbeat = StatusHeartbeat(
         status, config.monitor.metric, module.optimisation.total_steps, may_stop_early=may_stop_early
@@ -119,21 +124,32 @@ def _prepare(
         StepSeeds(config.seed),
         build.learning_guards(config, facts, module.loss.weights, alarms),
         gap,
-        History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status),
+        GradientNorm(),
+        history,
         heartbeat,
         PredictionWriter(run / "predictions", corpus.labels, judged),
         MetricsRows(metrics),
+        *_dashboard(config, corpus, loggers, history, best),
         Provenance(asdict(config), record.facts),
         *([GradualUnfreezing(module.net)] if config.finetune.strategy == "gradual" else []),
         *([early] if early else []),
         *build.stock_callbacks(config),
         best,
     ]
-    reached = newest(run / "checkpoints")
-    loggers = build.loggers(config, run, metrics, first_step=0 if reached is None else reached[1])
     trainer = build.trainer(config, run, precision, callbacks, loggers)
     stoppers = {"gap": gap} | ({"early_stopping": early} if early else {})
     return Training(module, datamodule, trainer, best, stoppers)
+
+
+def _dashboard(
+    config: Config, corpus: Corpus, loggers: Sequence[Logger], history: History, best: NamedCheckpoint
+) -> list[Callback]:
+    """What TensorBoard shows beside curves; nothing where it is off."""
+    logger = next((each for each in loggers if isinstance(each, TensorBoardLogger)), None)
+    if logger is None:
+        return []
+    final = FinalDashboard(logger, corpus.labels, corpus.part("test"), corpus.texts, hyperparameters(config), best)
+    return [EpochDashboard(logger, history, corpus.labels), final]
 
 
 def _read_once(

@@ -110,11 +110,12 @@ class MetricsFile(Logger):
             return [*islice(csv.DictReader(stream), self._written if num_rows is None else num_rows)]
 
     def _rewrite(self, columns: set[str], rows: list[dict[str, str]]) -> None:
-        self._columns = [*_FIRST_COLUMNS, *sorted(columns - {*_FIRST_COLUMNS})]
+        names = [*_FIRST_COLUMNS, *sorted(columns - {*_FIRST_COLUMNS})]
         with written_whole(self._path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, self._columns, lineterminator="\n", extrasaction="ignore")
+            writer = csv.DictWriter(stream, names, lineterminator="\n", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
+        self._columns = names  # only now is the file so
 
 
 class MetricsRows(Callback):

@@ -16,7 +16,8 @@ class Optimisation:
     """Everything that `configure_optimizers` needs; plain values, so that a checkpoint can hold them.
 
     `schedule` is linear, cosine, constant or one_cycle; `warmup_steps` and `total_steps` count optimiser steps;
-    `layer_decay` is explained at `parameters.parameter_groups`.
+    `layer_decay` is explained at `parameters.parameter_groups`. `fused` updates all weights in one kernel; with 16-bit
+    gradients it also takes back their scale, after which they can no longer be clipped, so it is off there.
     """
 
     lr: float
@@ -26,11 +27,12 @@ class Optimisation:
     warmup_steps: int
     total_steps: int
     layer_decay: float | None = None
+    fused: bool = True
 
 
-def adamw(groups: list[dict[str, Any]]) -> torch.optim.AdamW:
+def adamw(groups: list[dict[str, Any]], fused: bool = True) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019); rates and decay are in the groups."""
-    return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.AdamW(groups, fused=fused)
 
 
 def with_schedule(optimizer: torch.optim.Optimizer, optimisation: Optimisation) -> OptimizerLRSchedulerConfig:

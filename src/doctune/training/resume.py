@@ -57,6 +57,8 @@ def resumption(overrides: Sequence[str]) -> Resumption | None:
             f"{MAY_DIFFER} may differ. Start a new run for another configuration."
         )
     run = _newest_unfinished() if values[-1] == "auto" else _named(_unquoted(values[-1]))
+    if "${" in str(run.resolve()):
+        raise ConfigError(f"{run.resolve()} cannot be resumed: Hydra takes ${{ in its path for a reference. Rename it.")
     return Resumption(run.resolve(), tuple(others))
 
 
@@ -97,5 +99,5 @@ def _unquoted(value: str) -> str:
 
 def _quoted(value: str) -> str:
     # Hydra reads a backslash as one, except before a quote, where it takes two.
-    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'").replace("${", r"\${")
+    escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", value).replace("'", r"\'")
     return f"'{escaped}'"

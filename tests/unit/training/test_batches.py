@@ -1,7 +1,9 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 
-from doctune.training.data.batches import BatchPlan, LengthAwareBatches, in_length_order
+from doctune.training.data.batches import BatchPlan, LengthAwareBatches, in_length_order, repeats_before
 from doctune.training.data.sampling import ClassSampling
 
 LENGTHS = np.random.default_rng(0).integers(3, 128, size=1003)
@@ -114,3 +116,65 @@ def test_an_epoch_shows_what_the_sampling_draws():
     shown = [index for batch in epoch(batches, 0) for index in batch.indices]
     assert (len(batches), batches.num_steps()) == (6, 6)
     assert sorted(shown) == sorted([*range(12)] + [12, 13, 14] * 4)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "repeats"),
+    [
+        ([], []),
+        ([7], [0]),
+        ([3, 1, 2], [0, 0, 0]),
+        ([2, 0, 2, 2, 0, 5], [0, 0, 1, 2, 1, 0]),
+        ([4, 4, 4, 4], [0, 1, 2, 3]),
+        ([1, 0, 1, 0, 1, 0], [0, 0, 1, 1, 2, 2]),
+    ],
+)
+def test_how_often_a_document_was_drawn_before(drawn, repeats):
+    found = repeats_before(np.array(drawn, dtype=np.int64))
+    assert (found.tolist(), found.dtype) == (repeats, np.int64)
+
+
+def test_repeats_are_counted_in_the_order_that_was_drawn():
+    drawn = np.random.default_rng(0).integers(0, 40, size=500)
+    assert repeats_before(drawn).tolist() == [int((drawn[:place] == drawn[place]).sum()) for place in range(500)]
+
+
+def places(plan, sampling, number=0):
+    """(document, repeat) of an epoch, in order, without stand-ins."""
+    batches = epoch(LengthAwareBatches(LENGTHS[:30], plan, seed=1, sampling=sampling), number)
+    passes = [zip(micro.indices, micro.repeats, strict=True) for micro in batches if micro.scale]
+    return [*chain(*passes)]
+
+
+def test_without_sampling_no_document_is_shown_again():
+    assert sorted(places(BatchPlan(8), None)) == [(index, 0) for index in range(30)]
+
+
+OVERSAMPLED = ClassSampling(np.array([0] * 24 + [1] * 6), (24, 24))
+
+
+def test_an_oversampled_document_is_shown_again_with_another_number_each_time():
+    twice = [(index, 0) for index in range(24)] + [(index, time) for index in range(24, 30) for time in range(4)]
+    assert sorted(places(BatchPlan(8), OVERSAMPLED)) == twice
+
+
+@pytest.mark.parametrize("plan", [BatchPlan(4, 2), BatchPlan(3, 2), BatchPlan(1, 8), BatchPlan(6)])
+def test_the_size_of_a_forward_pass_changes_no_repeat(plan):
+    assert places(plan, OVERSAMPLED, 3) == places(BatchPlan(plan.effective), OVERSAMPLED, 3)
+
+
+def test_ranks_share_the_repeats_too():
+    shares = [places(BatchPlan(2, 2, rank, 2), OVERSAMPLED, 3) for rank in (0, 1)]
+    assert sorted(chain(*shares)) == sorted(places(BatchPlan(8), OVERSAMPLED, 3))
+
+
+def test_a_resumed_epoch_has_the_repeats_of_the_whole_one():
+    batches = LengthAwareBatches(LENGTHS[:30], BatchPlan(2, 4), seed=1, sampling=OVERSAMPLED)
+    whole = epoch(batches, 2)
+    batches.skip_once(11)
+    assert epoch(batches, 2) == whole[11:]
+
+
+def test_the_seed_of_views_is_that_of_the_epoch():
+    assert {micro.seed for micro in epoch(LengthAwareBatches(LENGTHS[:30], BatchPlan(8), seed=5), 3)} == {(5, 3)}
+    assert {(micro.seed, micro.repeats) for micro in in_length_order([5, 9, 7, 1], 3)} == {(None, ())}

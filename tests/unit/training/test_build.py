@@ -107,3 +107,12 @@ def test_a_window_that_the_encoder_cannot_read_is_refused(compose, tiny_encoder)
     config = compose("model=roberta", f"model.path={tiny_encoder('roberta')}", "data.max_length=66")
     with pytest.raises(ConfigError, match=r"data\.max_length=66 is more than roberta can read: 64 tokens\."):
         build.pretrained_encoder(config.model, config.data.max_length)
+
+
+@pytest.mark.parametrize(("precision", "fused"), [("16-mixed", False), ("bf16-mixed", True), ("32", True)])
+def test_gradients_with_a_scale_are_not_left_to_a_fused_optimiser(compose, tiny_encoder, precision, fused):
+    # It would take the scale back itself, after the gradients were clipped with it.
+    config = compose("model=minilm", f"model.path={tiny_encoder('bert')}", "data.max_length=32")
+    source = build.pretrained_encoder(config.model, config.data.max_length)
+    module = build.module(config, source, Facts(Labels(("x", "y")), (3, 3), (1, 1), (3, 3), 2), precision)
+    assert module.configure_optimizers()["optimizer"].defaults["fused"] is fused

@@ -5,8 +5,10 @@ import torch
 from doctune.corpus.tokens import tokenise
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import build, sources
-from doctune.training.data.batches import MicroBatch
+from doctune.training.data.batches import BatchPlan, LengthAwareBatches, MicroBatch
 from doctune.training.data.file_content import PARTS, TokenDataset
+from doctune.training.data.sampling import ClassSampling
+from doctune.training.data.views import RandomViews
 
 TEXTS = ["one two three", "one", "two two"]
 
@@ -90,3 +92,65 @@ def test_training_sees_random_views_and_validation_the_head(datamodule):
     ours, theirs = next(iter(module.train_dataloader())), next(iter(plain.train_dataloader()))
     assert not torch.equal(ours["input_ids"], theirs["input_ids"])
     assert torch.equal(ours["attention_mask"], theirs["attention_mask"])
+
+
+LONG_TEXTS = [" ".join(f"{word}{number}" for number in range(60)) for word in ("one", "two", "three", "four", "five")]
+
+
+@pytest.fixture
+def shown(tmp_path):
+    """(document, repeat) -> the view of it, for an epoch of five documents of which the last is shown four times."""
+    tokens = tokenise(tmp_path, learn_wordpiece(LONG_TEXTS, 400), 16, "store", list("abcde"), LONG_TEXTS, windows=4)
+    sampling = ClassSampling(np.array([0, 0, 0, 0, 1]), (4, 4))
+
+    def show(plan, number, **chances):
+        views = RandomViews(**{"random_window": 0.0, "token_dropout": 0.0} | chances, mask_id=4, special_ids=range(5))
+        documents = TokenDataset(tokens, [0, 0, 0, 0, 1], pad_id=0, views=views)
+        batches = LengthAwareBatches(tokens.lengths(), plan, seed=7, sampling=sampling)
+        batches.set_epoch(number)
+        found = {}
+        for micro in batches:
+            batch = documents.__getitems__(micro)
+            for place, ids, mask in zip(
+                zip(micro.indices, micro.repeats, strict=True), batch["input_ids"], batch["attention_mask"], strict=True
+            ):
+                assert place not in found
+                found[place] = tuple(ids[mask == 1].tolist())
+        return found
+
+    return show
+
+
+def test_a_document_that_an_epoch_shows_again_is_seen_in_other_views(shown):
+    places = [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0), (4, 1), (4, 2), (4, 3)]
+    hidden = shown(BatchPlan(4), 0, token_dropout=0.5)
+    assert sorted(hidden) == places
+    assert len({hidden[4, repeat] for repeat in range(4)}) == 4
+    windows = {shown(BatchPlan(4), number, random_window=1.0)[4, repeat] for number in range(5) for repeat in range(4)}
+    assert len(windows) == 4
+    plain = shown(BatchPlan(4), 0)
+    assert len({plain[4, repeat] for repeat in range(4)}) == 1
+
+
+@pytest.mark.parametrize("plan", [BatchPlan(1, 4), BatchPlan(2, 2), BatchPlan(8), BatchPlan(3)])
+def test_the_size_of_a_forward_pass_changes_no_view(shown, plan):
+    chances = {"random_window": 0.5, "token_dropout": 0.3}
+    assert shown(plan, 2, **chances) == shown(BatchPlan(4), 2, **chances)
+
+
+def test_views_do_not_depend_on_how_the_datamodule_cuts_a_step(datamodule):
+    def views(micro):
+        module = datamodule(
+            "trainer.effective_batch_size=8", f"trainer.micro_batch_size={micro}", "data.augment.token_dropout=0.5",
+            "data.augment.random_window=0.5",
+        )  # fmt: skip
+        module.setup()
+        return {
+            index: ids[mask == 1].tolist()
+            for batch in module.train_dataloader()
+            for index, ids, mask in zip(
+                batch["index"].tolist(), batch["input_ids"], batch["attention_mask"], strict=True
+            )
+        }
+
+    assert views(8) == views(2)

@@ -1,5 +1,6 @@
 """Which errors say that memory ran out, and what is tried next."""
 
+import errno
 import weakref
 
 import pytest
@@ -16,6 +17,9 @@ from doctune.training.memory import is_out_of_memory, release_memory, smaller_mi
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("MPS backend out of memory (MPS allocated: 5.00 GB, other allocations: 1.00 GB)."),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
 def test_an_error_that_says_so_is_out_of_memory(error):
@@ -30,7 +34,15 @@ def test_what_torch_says_when_an_allocation_fails_is_understood():
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("out of memory"), KeyboardInterrupt()],
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("out of memory"),
+        ValueError("out of memory"),
+        KeyboardInterrupt(),
+    ],
 )
 def test_other_errors_are_not(error):
     assert not is_out_of_memory(error)

@@ -126,4 +126,5 @@ def test_an_optimisation_holds_plain_values():
         "warmup_steps": 2,
         "total_steps": 6,
         "layer_decay": None,
+        "fused": True,
     }

@@ -75,6 +75,20 @@ def test_another_version_is_noted_and_what_it_began_with_stays(path, caplog):
     assert said(path)["versions"] == ENVIRONMENT["versions"]
 
 
+def test_a_version_that_was_not_asked_for_then_is_no_other_version(path, caplog):
+    RunRecord(path).begin(ENVIRONMENT, seed=7)
+    more = ENVIRONMENT | {"versions": {**ENVIRONMENT["versions"], "tokenizers": "0.22.1"}}
+    RunRecord(path).begin(more, seed=7)
+    assert (said(path)["notes"], warnings(caplog)) == ([], [])
+
+
+def test_what_is_said_again_is_logged_again_and_kept_once(path, caplog):
+    record = RunRecord(path)
+    record.note("A sentence.")
+    record.note("A sentence.")
+    assert (warnings(caplog), record.notes) == (["A sentence."] * 2, ["A sentence."])
+
+
 def document(number, label="a", part="train", content=None):
     return LabelledDocument(f"id{number}", f"/docs/{number}.txt", label, content or f"content{number}", part)
 

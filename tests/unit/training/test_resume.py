@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from doctune.errors import ConfigError
@@ -165,6 +166,8 @@ ODD = [
     "a\\b",
     "a\\'b",
     "#a",
+    "$a",
+    "a$",
 ]
 
 
@@ -175,6 +178,15 @@ def test_hydra_reads_the_path_of_an_oddly_named_run_as_it_is(make_run, name):
     parsed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(arguments)}
     assert parsed["hydra.run.dir"] == str(run)
     assert (parsed["hydra.output_subdir"], parsed["hydra.job.name"]) == (None, "train")
+
+
+@pytest.mark.parametrize("name", [*ODD, "a\\"])
+def test_the_configuration_has_the_path_of_an_oddly_named_run_as_it_is(make_run, tmp_path, name):
+    run = make_run(f"outputs/{name}")
+    (tmp_path / "config.yaml").write_text("seed: 42\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        composed = compose("config", resumption([f"resume={run}"]).arguments(), return_hydra_config=True)
+    assert composed.hydra.run.dir == str(run)
 
 
 @pytest.mark.parametrize("quote", ["'", '"'])
@@ -191,3 +203,9 @@ def test_overrides_follow_the_folder(make_run):
         "hydra.job.name=train",
         "trainer.max_epochs=9",
     ]
+
+
+def test_a_path_that_hydra_would_read_as_a_reference_is_refused(make_run):
+    run = make_run("outputs/a${b}")
+    with pytest.raises(ConfigError, match=r"Hydra takes \$\{ in its path for a reference\. Rename it"):
+        resumption([f"resume={run}"])

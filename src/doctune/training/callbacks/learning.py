@@ -137,6 +137,8 @@ class LearningGuards(Callback):
 
     def _end_step(self, trainer: Trainer) -> None:
         """Only finished steps count: a window that is cut short is done again by the run that goes on."""
+        if not self._window:  # this rank has had a stand-in only
+            return
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         documents = sum(count for _, count in self._window)
         step = _Step(trainer.current_epoch + 1, trainer.global_step, rate, documents)

@@ -113,7 +113,8 @@ class ResumePoints(Callback):
         name = f"step_{datetime.now():%Y%m%d_%H%M%S}_step{trainer.global_step:07d}.ckpt"
         trainer.save_checkpoint(self._folder / name)
         self._saved_at = time.monotonic()
-        for old in sorted(self._folder.glob("step_*_step*.ckpt"), key=lambda path: path.stem[-7:])[: -self._keep]:
+        saved = sorted(self._folder.glob("step_*_step*.ckpt"), key=_step_and_time)
+        for old in saved[: -self._keep]:
             old.unlink()
         return self._folder / name
 
@@ -184,6 +185,11 @@ def newest(folder: Path) -> tuple[Path, int] | None:
     steps = {path: _global_step(path) for path in folder.glob("*.ckpt")}
     found = max(steps, key=lambda path: (steps[path], not path.name.startswith("step_"), path.name), default=None)
     return None if found is None else (found, steps[found])
+
+
+def _step_and_time(path: Path) -> tuple[int, str]:
+    """In which order files of this callback were saved; said by their names."""
+    return int(path.stem.rpartition("step")[2]), path.name
 
 
 def _global_step(path: Path) -> int:

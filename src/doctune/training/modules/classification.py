@@ -12,6 +12,8 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from transformers import PreTrainedModel
@@ -110,7 +112,17 @@ class ClassificationModule(LightningModule):
             layer_decay=plan.layer_decay,
             include_frozen=self._releases_layers,
         )
-        return with_schedule(adamw(groups), plan)
+        return with_schedule(adamw(groups, plan.fused), plan)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm; Lightning refuses to do so for any fused optimiser in mixed precision, also without a scale."""
+        if gradient_clip_val:
+            clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), gradient_clip_val)
 
     def _logits(self, batch: Batch) -> Tensor:
         if "features" in batch:

@@ -107,9 +107,18 @@ def test_a_gap_that_shrinks_in_between_stops_nothing(tmp_path):
     assert (run.epochs, run.guard.wants_stop) == (6, False)
 
 
-def test_so_many_checks_as_asked_for_stop_the_run(tmp_path):
-    assert Run(tmp_path, [0.1, 0.5, 0.6, 0.7, 0.8, 0.9], checks=1).fit().epochs == 2
-    assert Run(tmp_path, [0.1, 0.5, 0.6, 0.7, 0.8, 0.9], checks=3).fit().epochs == 4
+@pytest.mark.parametrize(
+    ("checks", "epochs", "sentence"),
+    [
+        (1, 2, " It has grown in this check, so the run stops here. "),
+        (2, 3, " It has grown in 2 checks in a row, so the run stops here. "),
+        (3, 4, " It has grown in 3 checks in a row, so the run stops here. "),
+    ],
+)
+def test_so_many_checks_as_asked_for_stop_the_run(tmp_path, checks, epochs, sentence):
+    run = Run(tmp_path, [0.1, 0.5, 0.6, 0.7, 0.8, 0.9], checks=checks).fit()
+    assert run.epochs == epochs
+    assert sentence in run.alarms.active[0]
 
 
 def test_a_guard_that_only_reports_never_stops(tmp_path):
@@ -131,6 +140,23 @@ def test_of_equal_scores_the_earliest_checkpoint_is_kept(tmp_path):
     assert "Keep the checkpoint of epoch 2 " in run.alarms.active[0]
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "scores", "kept"),
+    [
+        ("val/f1_macro", "max", [NAN, 0.25, 0.5], "epoch 3 (val/f1_macro 0.5000)"),
+        ("val/f1_macro", "max", [0.25, NAN, 0.125], "epoch 1 (val/f1_macro 0.2500)"),
+        ("val/loss", "min", [NAN, 0.5, 0.75], "epoch 2 (val/loss 0.5000)"),
+        ("val/loss", "min", [0.75, 0.5, NAN], "epoch 2 (val/loss 0.5000)"),
+    ],
+)
+def test_a_score_that_is_no_number_is_never_the_one_to_keep(tmp_path, monitor, mode, scores, kept):
+    run = Run(tmp_path, [0.1, 0.1, 0.5], monitor=monitor, mode=mode, scores=scores).fit(epochs=3)
+    assert f"Keep the checkpoint of {kept}." in run.alarms.active[0]
+
+
 def test_a_gap_that_closes_clears_the_alarm(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     run = Run(tmp_path, [0.5, 0.3, 0.1]).fit(epochs=3)
@@ -145,6 +171,16 @@ def test_a_gap_that_closes_clears_the_alarm(tmp_path, caplog):
 )
 def test_the_status_file_has_the_name_of_the_last_gap(tmp_path, gap, name):
     assert Run(tmp_path, [0.6, gap]).fit(epochs=2).gap_status == name
+
+
+def test_the_status_file_of_a_resumed_run_has_the_name_before_its_first_check(tmp_path):
+    gaps = [0.1, 0.5, 0.3]
+    Run(tmp_path, gaps).fit(epochs=2)
+    (tmp_path / "status.json").unlink()  # the resumed run begins its own
+    resumed, seen = Run(tmp_path, gaps), []
+    resumed.module.on_train_start = lambda: seen.append(resumed.gap_status)
+    resumed.fit(epochs=3, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert (seen, resumed.gap_status) == (["critical"], "moderate")
 
 
 def test_a_run_that_was_killed_after_its_decision_stays_stopped(tmp_path):

@@ -90,7 +90,7 @@ def test_the_log_says_how_much_learns(classifier, caplog):
     fit(module, [GradualUnfreezing(module.net)], 4)
     assert [record.getMessage() for record in caplog.records if record.name.endswith("gradual")] == [
         "Epoch 1: the head and 0 encoder layers learn.",
-        "Epoch 2: the head and 1 encoder layers learn.",
+        "Epoch 2: the head and 1 encoder layer learn.",
         "Epoch 3: the head and 2 encoder layers learn.",
         "Epoch 4: the head and 2 encoder layers learn.",
     ]

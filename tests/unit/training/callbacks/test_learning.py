@@ -1,6 +1,7 @@
 """Each guard on a case that was made for it, and none of them on a healthy run."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,14 +25,21 @@ DIVERGED = (
 )
 
 
-class Scripted(LightningModule):
-    """An epoch is four steps of two documents; losses of steps and of validations are what the test wrote down."""
+def forward_pass(ends_step, documents=2, scale=0.5):
+    return {"labels": torch.zeros(documents, dtype=torch.long), "scale": scale, "ends_step": ends_step}
 
-    def __init__(self, losses, train, val, scores, name_of_score="val/f1_macro"):
+
+class Scripted(LightningModule):
+    """An epoch is four steps of `accumulation` forward passes of two documents.
+
+    The losses of forward passes and of validations are what the test wrote down.
+    """
+
+    def __init__(self, losses, train, val, scores, name_of_score="val/f1_macro", accumulation=1):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.losses, self.train_losses, self.val_losses, self.scores = losses, train, val, scores
-        self.name_of_score = name_of_score
+        self.name_of_score, self.accumulation = name_of_score, accumulation
         self.met = 0
 
     def training_step(self, batch, batch_idx):
@@ -52,8 +60,8 @@ class Scripted(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def train_dataloader(self):
-        batch = {"labels": torch.zeros(2, dtype=torch.long), "scale": 0.5, "ends_step": True}
-        return DataLoader([batch] * STEPS, batch_size=None)
+        step = [forward_pass(number == self.accumulation - 1) for number in range(self.accumulation)]
+        return DataLoader(step * STEPS, batch_size=None)
 
     val_dataloader = train_dataloader
 
@@ -68,7 +76,8 @@ class Run:
         )  # fmt: skip
 
     def fit(self, losses=LEARNING, train=HEALTHY, val=HEALTHY, scores=RISING, epochs=4, callbacks=(), **settings):
-        self.module = Scripted(losses, train, val, scores, self.monitor)
+        accumulation = settings.get("accumulate_grad_batches", 1)
+        self.module = Scripted(losses, train, val, scores, self.monitor, accumulation)
         self.trainer = Trainer(
             max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
             enable_model_summary=False, enable_checkpointing=bool(callbacks), callbacks=[self.guards, *callbacks],
@@ -170,6 +179,15 @@ def test_without_a_look_at_each_step_the_message_still_names_the_step():
     assert run.module.met == 4  # found before the validation
 
 
+@pytest.mark.parametrize("place", [6, 7, 8])  # of the three forward passes of the third step
+@pytest.mark.parametrize("often", [1, 100])
+def test_of_several_forward_passes_the_message_names_their_step(place, often):
+    losses = [1.2] * 12
+    losses[place] = math.nan
+    with pytest.raises(DivergedError, match=r"became nan in epoch 1, step 3,"):
+        Run().fit(losses=losses, log_every_n_steps=often, accumulate_grad_batches=3)
+
+
 def test_no_checkpoint_of_the_epoch_has_the_broken_weights(tmp_path):
     with pytest.raises(DivergedError):
         Run().fit(
@@ -209,6 +227,47 @@ def test_a_single_outlier_is_no_explosion():
     assert Run().fit(losses=[1.4, 1.3, 20.0, *LEARNING]).said == {}
 
 
+def test_steps_are_smoothed_not_forward_passes():
+    whole = Run().fit(losses=[1.4, 1.2, 1.0, 0.8], epochs=1)
+    cut = Run().fit(losses=[1.5, 1.3, 1.3, 1.1, 1.1, 0.9, 0.9, 0.7], epochs=1, accumulate_grad_batches=2)
+    # 1.4, 1.4 - 0.02 = 1.38, 1.38 - 0.038 = 1.342, 1.342 - 0.0542 = 1.2878
+    assert whole.guards.state_dict() == {"smoothed": pytest.approx(1.2878), "lowest": pytest.approx(1.2878)}
+    assert cut.guards.state_dict() == {"smoothed": pytest.approx(1.2878), "lowest": pytest.approx(1.2878)}
+
+
+def test_one_look_at_several_steps_finds_what_one_look_at_each_does():
+    losses = [1.4, 1.4, 1.2, 1.0]
+    often, rarely = (Run().fit(losses=losses, epochs=1, log_every_n_steps=every) for every in (1, 100))
+    assert often.guards.state_dict() == rarely.guards.state_dict()
+
+
+def feed(guards, *passes):
+    """Give the guards forward passes: the mean loss of its documents, and the batch."""
+    rate = [SimpleNamespace(param_groups=[{"lr": 0.1}])]
+    trainer = SimpleNamespace(current_epoch=0, global_step=0, log_every_n_steps=1, optimizers=rate)
+    for loss, batch in passes:
+        trainer.global_step += batch["ends_step"]
+        outputs = {"cross_entropy": torch.tensor(loss * len(batch["labels"]))}
+        guards.on_train_batch_end(trainer, None, outputs, batch, 0)
+    return guards.state_dict()
+
+
+UNTOUCHED = {"smoothed": None, "lowest": math.inf}
+
+
+def test_a_steps_loss_is_the_mean_over_its_documents():
+    state = feed(Run().guards, (1.0, forward_pass(False, documents=6)), (1.8, forward_pass(True, documents=2)))
+    assert state == {"smoothed": pytest.approx(1.2), "lowest": pytest.approx(1.2)}
+
+
+@pytest.mark.parametrize("loss", [1.8, math.nan])
+def test_a_step_that_was_cut_short_is_not_counted(loss):
+    guards = Run().guards
+    assert feed(guards, (loss, forward_pass(False))) == UNTOUCHED
+    after = feed(Run().guards, (1.2, forward_pass(False)), (1.4, forward_pass(True)), (loss, forward_pass(False)))
+    assert after == {"smoothed": pytest.approx(1.3), "lowest": pytest.approx(1.3)}
+
+
 FLAT = [1.19, 1.19, 1.19, 1.19]  # 0.98 of chance is 1.176
 
 
@@ -223,7 +282,9 @@ def test_a_flat_loss_is_called_no_learning_after_two_epochs():
 
 
 def test_a_run_of_one_epoch_is_not_waited_for():
-    assert Run().fit(train=FLAT, epochs=1).spans["no_learning"] == (1, None)
+    run = Run().fit(train=FLAT, epochs=1)
+    assert run.said["no_learning"].startswith("No learning: after 1 epoch the training loss is 1.19, and answering ")
+    assert run.spans["no_learning"] == (1, None)
 
 
 def test_learning_that_begins_late_takes_it_back():
@@ -242,6 +303,11 @@ def test_worse_than_the_majority_is_said_and_taken_back_when_it_recovers():
 
 def test_where_less_is_better_the_loss_is_compared_with_that_of_the_shares():
     run = Run("val/loss", "min").fit(val=[1.3, 1.2, 0.5, 0.4])
+    assert run.said == {
+        "majority": "Worse than the majority baseline in epoch 1: val/loss is 1.3000, and answering with the shares "
+        "of the classes gives 1.2500. To try: more epochs, another optim.lr, loss.class_weights=none; or look whether "
+        "the labels belong to the texts."
+    }
     assert run.spans == {"majority": (1, 2)}
 
 
@@ -271,10 +337,13 @@ def test_losses_that_fall_at_last_are_no_underfitting_any_more():
 
 
 def test_a_stand_in_document_is_not_looked_at():
-    run = Run()
-    batch = {"labels": torch.zeros(1, dtype=torch.long), "scale": 0.0, "ends_step": False}
-    run.guards.on_train_batch_end(None, None, {"cross_entropy": torch.tensor(math.nan)}, batch, 0)
-    assert run.guards.state_dict() == {"smoothed": None, "lowest": math.inf}
+    stand_in = forward_pass(True, documents=1, scale=0.0)
+    state = feed(Run().guards, (1.2, forward_pass(False)), (math.nan, stand_in))
+    assert state == {"smoothed": pytest.approx(1.2), "lowest": pytest.approx(1.2)}
+
+
+def test_a_step_of_which_this_process_has_a_stand_in_only_is_not_looked_at():
+    assert feed(Run().guards, (math.nan, forward_pass(True, documents=1, scale=0.0))) == UNTOUCHED
 
 
 def test_a_resumed_run_takes_the_smoothed_loss_up_and_has_no_first_step():

@@ -4,6 +4,8 @@ import os
 import re
 import signal
 from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,28 +90,62 @@ def test_smaller_micro_batches_are_more_for_the_same_steps(before, now, done, ex
     assert fit_loop[PROGRESS]["total"] == all_at(epochs * now["per_epoch"] + expected)
 
 
-def test_the_newest_checkpoint_is_the_one_that_was_written_last(tmp_path):
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A file that says after which step it was saved; the later it is made, the older its time."""
+    made = []
+
+    def make(name, step):
+        made.append(name)
+        torch.save({"global_step": step, "state_dict": {"weight": torch.ones(3)}}, tmp_path / name)
+        os.utime(tmp_path / name, (1000 - len(made), 1000 - len(made)))
+        return tmp_path / name
+
+    return make
+
+
+def test_where_nothing_was_saved_there_is_no_newest_checkpoint(tmp_path):
+    for name in ("b.txt", ".last.ckpt.part"):
+        (tmp_path / name).touch()
     assert newest(tmp_path) is None
     assert newest(tmp_path / "missing") is None
-    for name, written in {"z.ckpt": 100, "a.ckpt": 300, "last.ckpt": 200, "b.txt": 400, ".c.ckpt.part": 500}.items():
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (written, written))
-    assert newest(tmp_path) == tmp_path / "a.ckpt"
-    os.utime(tmp_path / "last.ckpt", (300, 300))
-    assert newest(tmp_path) == tmp_path / "last.ckpt"  # of two that were written in one instant
+
+
+def test_the_newest_checkpoint_is_the_one_with_the_most_steps_inside_whatever_its_time_and_name(tmp_path, checkpoint):
+    checkpoint("last.ckpt", 8)
+    assert newest(tmp_path) == (tmp_path / "last.ckpt", 8)
+    furthest = checkpoint("mini_20200101_000000_epoch001_loss0.1000.ckpt", 100)
+    checkpoint("step_20990101_000000_step0000099.ckpt", 99)
+    checkpoint("zebra_20990101_000000_epoch009_loss0.1000.ckpt", 12)
+    assert newest(tmp_path) == (furthest, 100)
+
+
+def test_after_the_same_step_the_end_of_the_epoch_is_further_than_its_validation(tmp_path, checkpoint):
+    within = checkpoint("step_20990101_000000_step0000006.ckpt", 6)
+    assert newest(tmp_path) == (within, 6)
+    best = checkpoint("mini_20200101_000000_epoch002_loss0.1000.ckpt", 6)
+    assert newest(tmp_path) == (best, 6)
+    within.unlink()
+    checkpoint("step_20990101_000001_step0000007.ckpt", 7)
+    assert newest(tmp_path)[1] == 7
 
 
 class Steps(LightningModule):
-    """Ten documents as in `LengthAwareBatches`: steps of 4, 4 and 2, cut into micro-batches; two for validation.
+    """Documents as in `LengthAwareBatches`, with ten of them steps of 4, 4 and 2, cut into micro-batches.
 
-    `validated` counts validation batches; `before` is called with the place before each forward pass.
+    Two batches are for validation; `validated` counts them. `before` is called with the place before each forward pass.
     """
 
-    def __init__(self, micro, before=lambda *place: None):
+    def __init__(self, micro, before=lambda *place: None, documents=10, effective=4):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones(1))
         self.micro, self.before = micro, before
+        self.documents, self.effective = documents, effective
         self.validated = 0
+
+    @property
+    def accumulation(self):
+        return self.effective // self.micro
 
     def training_step(self, batch, batch_idx):
         self.before("train", self.current_epoch, batch_idx)
@@ -124,9 +160,8 @@ class Steps(LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=0.1)
 
     def train_dataloader(self):
-        accumulation = 4 // self.micro
-        effective = [torch.arange(start, min(start + 4, 10)) / 10 for start in (0, 4, 8)]
-        cut = [(part, accumulation / len(batch)) for batch in effective for part in batch.split(self.micro)]
+        effective = (torch.arange(self.documents) / 10).split(self.effective)
+        cut = [(part, self.accumulation / len(batch)) for batch in effective for part in batch.split(self.micro)]
         return DataLoader(Rest(cut, self), batch_size=None)
 
     def val_dataloader(self):
@@ -151,8 +186,8 @@ class Rest(torch.utils.data.IterableDataset):
         return iter(self.batches[skip:])
 
 
-def points(folder, micro=2, every_minutes=None, keep=1):
-    sizes = {2: BY_TWO, 1: BY_ONE}[micro]
+def points(folder, micro=2, every_minutes=None, keep=1, sizes=None):
+    sizes = sizes or {2: BY_TWO, 1: BY_ONE}[micro]
     return ResumePoints(
         folder, every_minutes=every_minutes, keep=keep, accumulation=sizes["per_step"],
         micro_batches=sizes["per_epoch"],
@@ -162,7 +197,7 @@ def points(folder, micro=2, every_minutes=None, keep=1):
 def fit(module, callback, epochs=3, **settings):
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False, num_sanity_val_steps=0, accumulate_grad_batches=4 // module.micro,
+        enable_checkpointing=False, num_sanity_val_steps=0, accumulate_grad_batches=module.accumulation,
         callbacks=[callback],
     )  # fmt: skip
     trainer.fit(module, weights_only=True, **settings)
@@ -179,14 +214,20 @@ def test_a_checkpoint_within_an_epoch_is_named_after_its_step_and_time(tmp_path)
     assert re.fullmatch(r"step_\d{8}_\d{6}_step0000002\.ckpt", path.name)
 
 
-def test_the_newest_so_many_are_kept(tmp_path):
-    for step in range(1, 5):
-        old = tmp_path / f"step_20200101_000000_step{step:07d}.ckpt"
-        old.touch()
-        os.utime(old, (step, step))
-    (tmp_path / "last.ckpt").touch()
-    fit(Steps(1), points(tmp_path, micro=1, every_minutes=0, keep=3), epochs=1)  # saves before steps 2 and 3
-    assert names(tmp_path) == ["last.ckpt", "step0000001.ckpt", "step0000002.ckpt", "step0000004.ckpt"]
+def test_those_that_have_come_furthest_are_kept_whatever_their_times(tmp_path):
+    for name in ("step_20990101_000000_step0000000.ckpt", "last.ckpt"):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (2**32, 2**32))
+    fit(Steps(1), points(tmp_path, micro=1, every_minutes=0, keep=2), epochs=1)  # saves before steps 2 and 3
+    assert names(tmp_path) == ["last.ckpt", "step0000001.ckpt", "step0000002.ckpt"]
+
+
+def test_of_very_many_steps_the_last_ones_are_kept_too(tmp_path):
+    callback = points(tmp_path, every_minutes=0, keep=1)
+    for step in (9_999_999, 10_000_000):
+        trainer = SimpleNamespace(global_step=step, save_checkpoint=Path.touch)
+        callback.on_train_batch_start(trainer, None, None, 2)
+        assert names(tmp_path) == [f"step{step}.ckpt"]
 
 
 def test_without_an_interval_nothing_is_saved_within_an_epoch(tmp_path):
@@ -235,10 +276,42 @@ def test_a_signal_saves_between_two_steps_and_the_resumed_run_is_the_same(tmp_pa
     with pytest.raises(SystemExit):
         fit(stopped, points(tmp_path))
     assert names(tmp_path) == [f"step{step:07d}.ckpt"]
+    path, reached = newest(tmp_path)
+    assert reached == step
     resumed = Steps(2)
-    trainer = fit(resumed, points(tmp_path), ckpt_path=newest(tmp_path))
+    trainer = fit(resumed, points(tmp_path), ckpt_path=path)
     assert (trainer.global_step, resumed.weight.item()) == (9, undisturbed)
     assert signal.getsignal(signal.Signals[name]) is handler
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 3), (1, 6), (2, 9)])
+def test_a_signal_after_the_last_validation_batch_ends_the_run_at_the_checkpoint_of_that_epoch(
+    tmp_path, undisturbed, caplog, epoch, step
+):
+    handler = signal.getsignal(signal.SIGTERM)
+    stopped = Steps(2, at(("val", epoch, 1), lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    stopped.on_train_epoch_end = lambda: stopped.trainer.save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(SystemExit):
+        fit(stopped, points(tmp_path))
+    assert names(tmp_path) == ["last.ckpt"]
+    assert newest(tmp_path) == (tmp_path / "last.ckpt", step)
+    assert said(caplog)[-1] == f"SIGTERM: the run stops after step {step}, which is saved."
+    assert signal.getsignal(signal.SIGTERM) is handler
+    resumed = Steps(2)
+    trainer = fit(resumed, points(tmp_path), ckpt_path=tmp_path / "last.ckpt")
+    assert (trainer.global_step, resumed.weight.item()) == (9, undisturbed)
+
+
+def test_a_signal_after_the_last_validation_batch_of_the_last_epoch_raises(tmp_path):
+    heard = points(tmp_path)
+    trainer = SimpleNamespace(global_step=9)
+    heard.on_train_start(trainer, None)
+    os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        heard.on_train_end(trainer, None)
+    heard = points(tmp_path)
+    heard.on_train_start(trainer, None)
+    heard.on_train_end(trainer, None)  # without a signal the run just ends
 
 
 @pytest.mark.parametrize(
@@ -256,10 +329,36 @@ def test_memory_that_runs_out_loses_no_step_and_smaller_micro_batches_go_on(tmp_
         fit(module, stopped)
     assert names(tmp_path) == [f"step{step:07d}.ckpt"]
     resumed = Steps(1)
-    trainer = fit(resumed, points(tmp_path, micro=1), ckpt_path=newest(tmp_path))
+    trainer = fit(resumed, points(tmp_path, micro=1), ckpt_path=newest(tmp_path)[0])
     assert trainer.global_step == 9
     assert resumed.weight.item() == pytest.approx(undisturbed, abs=1e-6)
     assert resumed.validated == (6 if place[1] == 0 else 4)  # the validation that was cut short is done again, whole
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("batch", [0, 1])
+def test_an_epoch_of_fewer_micro_batches_than_are_accumulated_is_saved_in_its_validation(tmp_path, epoch, batch):
+    small = {"documents": 3, "effective": 8}
+    whole = Steps(2, **small)
+    fit(whole, points(tmp_path / "whole", sizes={"per_step": 4, "per_epoch": 2}))
+    stopped = Steps(2, at(("val", epoch, batch), run_out_of_memory), **small)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(stopped, points(tmp_path, sizes={"per_step": 4, "per_epoch": 2}))
+    assert newest(tmp_path)[1] == epoch + 1
+    resumed = Steps(1, **small)
+    callback = points(tmp_path, sizes={"per_step": 8, "per_epoch": 3})
+    trainer = fit(resumed, callback, ckpt_path=newest(tmp_path)[0])
+    assert trainer.global_step == 3
+    assert resumed.weight.item() == pytest.approx(whole.weight.item(), abs=1e-6)
+    assert resumed.validated == 2 * (3 - epoch)
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_before_the_only_step_of_a_small_epoch_there_is_nothing_to_save(tmp_path, batch):
+    stopped = Steps(2, at(("train", 0, batch), run_out_of_memory), documents=3, effective=8)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fit(stopped, points(tmp_path, sizes={"per_step": 4, "per_epoch": 2}))
+    assert names(tmp_path) == []
 
 
 def test_before_the_first_step_there_is_nothing_to_save(tmp_path):
@@ -277,13 +376,17 @@ def test_another_error_saves_nothing(tmp_path):
     assert names(tmp_path) == []
 
 
+def said(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.startswith("doctune")]
+
+
 def test_the_log_says_that_the_signal_was_heard_and_what_was_saved(tmp_path, caplog):
     stopped = Steps(2, at(("train", 1, 2), lambda: os.kill(os.getpid(), signal.SIGTERM)))
     with pytest.raises(SystemExit):
         fit(stopped, points(tmp_path))
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("doctune")] == [
+    assert said(caplog) == [
         "SIGTERM: the run is saved after this step, then it stops. Once more stops it at once.",
-        "SIGTERM: saved at step 5, as asked.",
+        "SIGTERM: the run stops after step 5, which is saved.",
     ]
 
 

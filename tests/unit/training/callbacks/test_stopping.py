@@ -76,6 +76,15 @@ def test_a_run_that_was_killed_after_its_decision_stays_stopped(tmp_path):
     assert (trained, stopping.wants_stop) == (4, True)
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+def test_a_metric_that_is_no_number_ends_the_run_and_that_is_remembered(tmp_path, score):
+    scores = [0.5, score, 0.6, 0.7]
+    stopping, trained = fit(tmp_path, scores)
+    assert (trained, stopping.wants_stop, stopping.wait_count) == (2, True, 0)
+    resumed, trained = fit(tmp_path, scores, ckpt_path=tmp_path / "last.ckpt")
+    assert (trained, resumed.wants_stop) == (2, True)
+
+
 def test_a_resumed_run_has_no_new_patience(tmp_path):
     assert fit(tmp_path, SCORES, epochs=3)[1] == 3
     stopping, trained = fit(tmp_path, SCORES, ckpt_path=tmp_path / "last.ckpt")
