@@ -1,6 +1,6 @@
 # The targets that people, hosted CI and a fresh machine call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-all lint format tensorboard clean
+.PHONY: help setup demo train test test-all lint format tensorboard pictures clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,9 @@ format: setup ## let ruff mend what it can
 
 tensorboard: setup ## watch the curves of all runs in a browser
 	$(BIN)/tensorboard --logdir outputs
+
+pictures: setup ## the README's pictures, with chromium, of the newest finished run or RUN=outputs/<date>/<time>
+	$(BIN)/python docs/pictures/make_pictures.py "$(RUN)"
 
 clean: ## remove caches and the demo's manifest; runs and the environment stay
 	rm -rf .doctune .ifmos/demo.csv .ifmos/demo_stats.json .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

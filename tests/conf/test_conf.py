@@ -45,7 +45,8 @@ def test_a_file_is_short_and_says_what_choosing_it_means(path):
 @pytest.mark.parametrize("path", FILES, ids=name)
 def test_every_choice_composes_and_can_be_run(path, compose):
     group, choice = path.parent.name, path.stem
-    needed = {"finetune": ["model=minilm"], "split": ["split.fold=0"] if choice == "kfold" else []}
+    fold = ["split.fold=0"] if choice == "kfold" else []
+    needed = {"finetune": ["model=minilm"], "split": fold, "sweep": fold}
     compose(f"{group}={choice}", *needed.get(group, []))
 
 

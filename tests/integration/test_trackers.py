@@ -39,7 +39,9 @@ def configure(compose, tiny, prepared):
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch, tmp_path):
     """In a folder of its own, with nobody's settings; what trackers hold open is closed."""
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+    names = [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]
+    for name in (*names, "MLFLOW_TRACKING_URI"):  # which MLflow sets
+        monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
@@ -144,6 +146,7 @@ def test_where_mlflow_no_longer_has_the_run_another_begins(configure, monkeypatc
     interrupted(configure("logger=mlflow"), tmp_path / "run", monkeypatch, count=3)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # as in another process
     train(configure("logger=mlflow"), tmp_path / "run")
     _, found = the_run(f"sqlite:///{tmp_path / 'elsewhere/mlflow.db'}")
     assert json.loads((tmp_path / "run/trackers.json").read_text()) == {"mlflow": found.info.run_id}

@@ -75,13 +75,13 @@ def read_run(run: Path) -> RunRecords:
     return RunRecords(
         folder=run,
         labels=labels,
-        audit=_read_json(run, "data/audit.json", dict),
+        audit=read_json(run, "data/audit.json", dict),
         history=_read_history(run),
         val=read_predictions(_existing(run, "predictions/val.parquet"), labels),
         test=test,
-        baselines=_read_json(run, "data/baselines.json", dict) if (run / "data/baselines.json").exists() else {},
+        baselines=read_json(run, "data/baselines.json", dict) if (run / "data/baselines.json").exists() else {},
         baseline_ids=_read_baseline_ids(run / "predictions/baselines_test.parquet", labels, test),
-        environment=_read_json(run, "environment.json", dict),
+        environment=read_json(run, "environment.json", dict),
         config=_read_yaml(run / ".hydra/config.yaml", dict),
         overrides=_read_yaml(run / ".hydra/overrides.yaml", list),
     )
@@ -155,7 +155,7 @@ def _probabilities(path: Path, rows: pa.ListArray, labels: Labels) -> NDArray[np
 
 
 def _read_history(run: Path) -> list[dict[str, Any]]:
-    history: list[dict[str, Any]] = _read_json(run, "training_history.json", list)
+    history: list[dict[str, Any]] = read_json(run, "training_history.json", list)
     if not history:
         raise ArtifactError(
             f"{run / 'training_history.json'} holds no epoch: the run ended before its first validation."
@@ -163,7 +163,12 @@ def _read_history(run: Path) -> list[dict[str, Any]]:
     return history
 
 
-def _read_json(run: Path, name: str, kind: type) -> Any:
+def read_json(run: Path, name: str, kind: type) -> Any:
+    """The JSON object or list that a file of a run holds.
+
+    Raises:
+        ArtifactError: the file is missing, damaged, or holds another kind.
+    """
     path = _existing(run, name)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -67,7 +67,7 @@ def build_report(records: RunRecords) -> dict[str, Any]:
         ArtifactError: neither part has predictions.
     """
     part, predictions = _judged_part(records)
-    scores = {name: _score_part(getattr(records, name), len(records.labels)) for name in ("val", "test")}
+    scores = {name: score_part(getattr(records, name), len(records.labels)) for name in ("val", "test")}
     monitor = records.environment.get("monitor") or {}
     metric = judged_metric(monitor.get("metric", "")) or "f1_macro"
     verdict = judge(records, scores[part] or {}, part, metric)
@@ -91,7 +91,7 @@ def build_report(records: RunRecords) -> dict[str, Any]:
         "alarms": records.environment.get("alarms") or [],
         "files": list(FILES),
     }
-    plain: dict[str, Any] = _finite(report)
+    plain: dict[str, Any] = finite(report)
     return plain
 
 
@@ -100,7 +100,7 @@ def best_epoch(records: RunRecords) -> int | None:
     if records.environment.get("best_epoch") is not None:
         return int(records.environment["best_epoch"])
     monitor = records.environment.get("monitor") or {}
-    key = _history_key(monitor.get("metric", "val/f1_macro"))
+    key = history_key(monitor.get("metric", "val/f1_macro"))
     sign = -1 if monitor.get("mode") == "min" else 1
     judged = [row for row in records.history if row.get(key) is not None and math.isfinite(row[key])]
     return int(max(judged, key=lambda row: sign * row[key])["epoch"]) if judged else None
@@ -114,7 +114,7 @@ def _judged_part(records: RunRecords) -> tuple[str, Predictions]:
     raise ArtifactError(f"{records.folder}: neither predictions/test.parquet nor val.parquet has a row.")
 
 
-def _score_part(predictions: Predictions | None, num_labels: int) -> dict[str, Any] | None:
+def score_part(predictions: Predictions | None, num_labels: int) -> dict[str, Any] | None:
     """The scores of a part with 95 % intervals; None for a part without documents."""
     if predictions is None:
         return None
@@ -265,7 +265,7 @@ def _curve_metrics(records: RunRecords) -> dict[str, str]:
     """The monitored metric first, then accuracy and macro F1: history key -> words."""
     monitor = (records.environment.get("monitor") or {}).get("metric", "val/f1_macro")
     names = dict.fromkeys([monitor, "val/f1_macro", "val/accuracy"])
-    return {_history_key(name): METRIC_WORDS.get(name.split("/")[-1], name) for name in names if name != "val/loss"}
+    return {history_key(name): METRIC_WORDS.get(name.split("/")[-1], name) for name in names if name != "val/loss"}
 
 
 def _baseline_levels(records: RunRecords, report: dict[str, Any]) -> dict[str, float]:
@@ -278,7 +278,8 @@ def _baseline_levels(records: RunRecords, report: dict[str, Any]) -> dict[str, f
     }
 
 
-def _history_key(metric: str) -> str:
+def history_key(metric: str) -> str:
+    """The name in `training_history.json` of a metric such as `val/f1_macro`."""
     return metric.replace("/", "_")
 
 
@@ -287,10 +288,10 @@ def _mean(values: Any) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same value with NaN and infinity as None: JSON has neither."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

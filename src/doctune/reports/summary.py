@@ -23,20 +23,20 @@ def summarize(report: Report) -> str:
     """The page made from `report.json` alone; values that a run does not have are shown as a dash."""
     blocks = [
         [f"doctune report: {shorten(report['run'], WIDTH - 16)}"],
-        _paragraph("VERDICT", report["verdict"]),
+        paragraph("VERDICT", report["verdict"]),
         _scores(report),
         [*_data(report), *_model(report), *_training(report), *_hardware(report)],
         _worst_labels(report),
         _confused(report),
         _notes(report),
-        _paragraph("FILES", ", ".join(report["files"])),
+        paragraph("FILES", ", ".join(report["files"])),
     ]
     text = "\n\n".join("\n".join(block) for block in blocks if block)
     assert text.count("\n") < MAX_LINES, "each block is bounded, so the page is"
     return text + "\n"
 
 
-def _paragraph(head: str, text: str, max_lines: int = 5) -> list[str]:
+def paragraph(head: str, text: str, max_lines: int = 5) -> list[str]:
     """A head in the margin and wrapped text beside it; text beyond `max_lines` ends in an ellipsis."""
     lines = textwrap.wrap(" ".join(text.split()), WIDTH - INDENT, max_lines=max_lines, placeholder=" …")
     return [f"{head if place == 0 else '':<{INDENT}}{line}" for place, line in enumerate(lines)]
@@ -90,7 +90,7 @@ def _data(report: Report) -> list[str]:
     groups = account.get("duplicate_groups")
     copies = "" if groups is None else f" Groups of copies: {groups:,}."
     text = f"{whole(account.get('rows'))} rows: {sizes}; {left_out}. {_label_words(report)}{copies}"
-    return _paragraph("DATA", text)
+    return paragraph("DATA", text)
 
 
 def _label_words(report: Report) -> str:
@@ -108,7 +108,7 @@ def _model(report: Report) -> list[str]:
     model, parameters = report["model"], report["parameters"]
     architecture = f" ({model['architecture']})" if model.get("architecture") else ""
     total, trainable = whole(parameters["total"]), whole(parameters["trainable"])
-    return _paragraph(
+    return paragraph(
         "MODEL", f"{model.get('name', UNKNOWN)}{architecture}, {total} parameters, {trainable} of them trained."
     )
 
@@ -124,7 +124,7 @@ def _training(report: Report) -> list[str]:
         f"seed {UNKNOWN if report['seed'] is None else report['seed']}",
     ]
     measured = "not measured" if gap["value"] is None else f"{gap['value']:.3f} ({gap['status'] or 'no status'})"
-    return _paragraph("TRAINING", f"{', '.join(sentences)}. Gap between validation and training loss: {measured}.")
+    return paragraph("TRAINING", f"{', '.join(sentences)}. Gap between validation and training loss: {measured}.")
 
 
 def _epochs(report: Report) -> str:
@@ -144,7 +144,7 @@ def _hardware(report: Report) -> list[str]:
     cores = f"{hardware.get('cores', UNKNOWN)} cores"
     parts = [", ".join(hardware.get("gpus") or []), hardware.get("processor"), cores]
     commit = (report["git"].get("commit") or "no commit")[:12] + (" with changes" if report["git"].get("dirty") else "")
-    return _paragraph("MACHINE", f"{'; '.join(part for part in parts if part)}. Code: {commit}.", max_lines=2)
+    return paragraph("MACHINE", f"{'; '.join(part for part in parts if part)}. Code: {commit}.", max_lines=2)
 
 
 def _worst_labels(report: Report) -> list[str]:
@@ -169,7 +169,7 @@ def _confused(report: Report) -> list[str]:
 
 def _notes(report: Report) -> list[str]:
     notes = report["notes"]
-    lines = [line for note in notes[:MAX_NOTES] for line in _paragraph("", f"- {note}", max_lines=2)]
+    lines = [line for note in notes[:MAX_NOTES] for line in paragraph("", f"- {note}", max_lines=2)]
     if len(notes) > MAX_NOTES:
         lines.append(f"{'':<{INDENT}}- {len(notes) - MAX_NOTES} more in report.json")
     return [f"{'NOTES':<{INDENT}}{lines[0][INDENT:]}", *lines[1:]] if lines else []

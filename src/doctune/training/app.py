@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from doctune.errors import DoctuneError, TrainingError
 from doctune.files import write_text
 from doctune.training.config import from_hydra, register_schemas
-from doctune.training.resume import SAVED_CONFIG, resumption
+from doctune.training.resume import SAVED_CONFIG, Resumption, resumption
 
 log = logging.getLogger("doctune")
 
@@ -92,13 +92,13 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
     os.environ["DOCTUNE_COMMAND"] = command  # conf/config.yaml names the log after it: train.log, prepare.log
     try:
         resumed = resumption(overrides) if command == "train" else None
-        if resumed and resumed.is_finished:
+        if isinstance(resumed, Resumption) and resumed.is_finished:
             print(f"{resumed.run} is finished; a larger trainer.max_epochs= trains on.", file=sys.stderr)
             return 0
     except DoctuneError as error:
         print(f"doctune: {error}", file=sys.stderr)
         return 2
-    configs = resumed.run / SAVED_CONFIG.parent if resumed else conf_dir()
+    configs = resumed.run / SAVED_CONFIG.parent if isinstance(resumed, Resumption) else conf_dir()
     sys.argv = [sys.argv[0], *(resumed.arguments() if resumed else overrides)]
     app = hydra.main(version_base="1.3", config_path=str(configs), config_name="config")(JOBS[command])
     try:

@@ -373,6 +373,17 @@ class Config:
     """Refuse operations that have no deterministic form; slower on a GPU."""
 
 
+@dataclass
+class SearchConfig:
+    """`hydra.sweeper` of sweep=optuna."""
+
+    _target_: str = "hydra_plugins.doctune_search.OptunaSweeper"
+    n_trials: int = MISSING
+    """Trials of the whole search, failed ones and those of earlier starts included."""
+    search_space: dict[str, Any] = field(default_factory=dict)
+    """Keys as in the configuration, each {low: …, high: …}, with log: true where wanted, or {choices: […]}."""
+
+
 MODEL_KINDS: dict[str, type] = {"pretrained": PretrainedConfig, "scratch": ScratchConfig}
 DATA_KINDS: dict[str, type] = {"file_content": FileContentConfig}
 
@@ -384,6 +395,7 @@ def register_schemas() -> None:
     for group, kinds in {"schema/model": MODEL_KINDS, "schema/data": DATA_KINDS}.items():
         for kind, node in kinds.items():
             store.store(group=group, name=kind, node=node)
+    store.store(group="hydra/sweeper", name="doctune", node=SearchConfig)
 
 
 def from_hydra(composed: Any) -> Config:

@@ -195,6 +195,7 @@ def _note_end(training: Training, stopped: str, record: RunRecord) -> None:
     log.info("Training is over: %s", _ENDS[stopped])
     record.update(
         stopped=stopped,
+        max_epochs=training.trainer.max_epochs,
         best_checkpoint=f"checkpoints/{Path(best.best_model_path).name}",
         best_score=float(best.best_model_score),
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from doctune.corpus.prepare import Corpus
-from doctune.errors import DataError
+from doctune.errors import ConfigError, DataError
 from doctune.files import write_json
 
 log = logging.getLogger(__name__)
+
+# What a resumed run may have been started with otherwise.
+MAY_DIFFER = ("trainer.max_epochs", "resume", "data.num_workers", "data.extract.workers", "trainer.progress")
 
 
 class RunRecord:
@@ -51,6 +55,23 @@ class RunRecord:
                 self.note(f"Resumed with {name} {version}, begun with {before}: the last digits may differ.")
         self.update(resumed_at=[*self.facts.get("resumed_at", []), now()])
 
+    def check_config(self, config: Mapping[str, Any]) -> None:
+        """Remember the configuration; the run is resumed with the same one.
+
+        Raises:
+            ConfigError: it is another one; the message names the keys.
+        """
+        has_begun = "data_fingerprint" in self.facts
+        before, after = (_flat(each) for each in (self.facts["config"] if has_begun else config, config))
+        changed = [key for key in sorted(before | after) if before.get(key) != after.get(key) and key not in MAY_DIFFER]
+        if changed:
+            differences = ", ".join(f"{key}={after.get(key)} (was {before.get(key)})" for key in changed)
+            raise ConfigError(
+                f"{self.path.parent} holds a run with another configuration: {differences}. Give this one a folder of "
+                "its own (hydra.run.dir=… or, in a sweep, hydra.sweep.subdir=…)."
+            )
+        self.update(config=dict(config))
+
     def check_data(self, corpus: Corpus) -> None:
         """Remember the documents and their parts; a resumed run must find the same.
 
@@ -64,6 +85,14 @@ class RunRecord:
                 f"that it was trained on ({corpus.source} or its files have changed). Start a new run, or bring the "
                 "files back."
             )
+
+
+def _flat(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Dotted keys -> values."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return flat
 
 
 def fingerprint(corpus: Corpus) -> str:

@@ -1,4 +1,4 @@
-"""`resume=RUN`: an unfinished run goes on in its folder, with its own configuration."""
+"""`resume=DIR`: an unfinished run, or a multirun with unfinished jobs, goes on in its folder as it was configured."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from doctune.errors import ArtifactError, ConfigError
 from doctune.reports.locate import find_run, run_folders
 from doctune.reports.status import process_of, read_status
 
 SAVED_CONFIG = Path(".hydra", "config.yaml")
+SAVED_SWEEP = "multirun.yaml"
 MAY_DIFFER = "trainer.max_epochs"
 # A refused run has not begun: what was wrong with it still is.
 _TAKEN_UP = ("failed", "interrupted")
@@ -40,7 +43,22 @@ class Resumption:
         ]
 
 
-def resumption(overrides: Sequence[str]) -> Resumption | None:
+@dataclass(frozen=True)
+class SweepResumption:
+    """A multirun to go on with: it is started again in its folder, where finished jobs are skipped."""
+
+    folder: Path
+    overrides: tuple[str, ...]
+
+    def arguments(self) -> list[str]:
+        """The command line of the first start, in the same folder; the configuration is composed from conf/ again."""
+        saved = yaml.safe_load((self.folder / SAVED_SWEEP).read_text(encoding="utf-8"))["hydra"]["overrides"]
+        hydra = [each for each in saved["hydra"] if not each.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+        place = f"hydra.sweep.dir={_quoted(str(self.folder))}"
+        return ["--multirun", *hydra, place, *saved["task"], *self.overrides]
+
+
+def resumption(overrides: Sequence[str]) -> Resumption | SweepResumption | None:
     """What `resume=` among the overrides asks for; None without it.
 
     Raises:
@@ -56,7 +74,12 @@ def resumption(overrides: Sequence[str]) -> Resumption | None:
             f"resume= goes on with the saved configuration, so {' '.join(refused)} cannot be changed; only "
             f"{MAY_DIFFER} may differ. Start a new run for another configuration."
         )
-    run = _newest_unfinished() if values[-1] == "auto" else _named(_unquoted(values[-1]))
+    named = Path(_unquoted(values[-1]))
+    if (named / SAVED_SWEEP).is_file():
+        return SweepResumption(named.resolve(), tuple(others))
+    run = _newest_unfinished() if values[-1] == "auto" else _named(str(named))
+    if values[-1] == "auto" and (run.parent / SAVED_SWEEP).is_file():
+        return SweepResumption(run.parent.resolve(), tuple(others))
     if "${" in str(run.resolve()):
         raise ConfigError(f"{run.resolve()} cannot be resumed: Hydra takes ${{ in its path for a reference. Rename it.")
     return Resumption(run.resolve(), tuple(others))

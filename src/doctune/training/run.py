@@ -8,6 +8,7 @@ import shlex
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import lightning as L
@@ -15,6 +16,7 @@ from filelock import FileLock, Timeout
 from transformers.utils import logging as transformers_logging
 
 from doctune.corpus.baselines import judge_baselines
+from doctune.corpus.division import advice_on_folds
 from doctune.corpus.prepare import Corpus, describe_account
 from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.inference.artifact import Artifact
@@ -45,8 +47,12 @@ def train(config: Config, run: Path) -> float:
 def _train(config: Config, run: Path) -> float:
     _quieten_libraries()
     L.seed_everything(config.seed, workers=True, verbose=False)
-    status = StatusFile(run / "status.json")
     record = RunRecord(run / "environment.json")
+    record.check_config(asdict(config))
+    if is_finished(run, config, record):
+        log.info("%s is finished already; a larger trainer.max_epochs= trains on.", _shown(run))
+        return float(record.facts["best_score"])
+    status = StatusFile(run / "status.json")
     record.begin(describe_environment(), config.seed)
     log.info("%s", promise(config.seed, config.deterministic))
     with _phases(status, run):
@@ -64,6 +70,13 @@ def _train(config: Config, run: Path) -> float:
     return float(record.facts["best_score"])
 
 
+def is_finished(run: Path, config: Config, record: RunRecord) -> bool:
+    """Whether there is nothing left to do: all of the run was made, for as many epochs as are asked for now."""
+    if "finished_at" not in record.facts or not (run / "report" / "summary.txt").exists():
+        return False
+    return record.facts["stopped"] != "max_epochs" or config.trainer.max_epochs <= record.facts["max_epochs"]
+
+
 def _documents_and_encoder(config: Config, run: Path, status: StatusFile, record: RunRecord) -> tuple[Corpus, Encoder]:
     """What cannot work fails here, in the order of how quickly it can be found out."""
     status.update(phase="extracting")
@@ -75,6 +88,9 @@ def _documents_and_encoder(config: Config, run: Path, status: StatusFile, record
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
     corpus = sources.corpus(data, config.split, rows)
     record.check_data(corpus)
+    advice = advice_on_folds(len(corpus.documents), sources.split_settings(config.split))
+    if advice:
+        log.info("%s", advice)
     report = sources.audit(data, corpus)
     corpus.write(run / "data", report)
     for sentence in sources.say_findings(report):
@@ -92,7 +108,10 @@ def _judge(training: Training, run: Path, record: RunRecord) -> None:
     for alarm in record.facts.get("alarms", []):
         if alarm["cleared"] is None:
             record.keep(alarm["message"])
+    # The curves have this validation already, at its epoch; a second point at their end would look like a jump.
+    loggers, training.trainer.loggers = training.trainer.loggers, []
     training.trainer.validate(training.module, training.datamodule, verbose=False)
+    training.trainer.loggers = loggers
     training.trainer.test(training.module, training.datamodule, verbose=False)
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from doctune.corpus.division import LabelledDocument, SplitSettings, divide, write_splits
+from doctune.corpus.division import LabelledDocument, SplitSettings, advice_on_folds, divide, write_splits
 from doctune.errors import DataError
 
 
@@ -118,3 +118,13 @@ def test_a_file_that_is_no_split_is_named(tmp_path):
     write_splits([replace(DOCUMENTS[0], part="dev")], tmp_path / "odd.parquet")
     with pytest.raises(DataError, match="has parts that are none: dev"):
         divide(DOCUMENTS, SplitSettings(file=tmp_path / "odd.parquet"))
+
+
+def test_on_many_documents_one_split_says_nearly_as_much():
+    settings = SplitSettings(test=0.1, num_folds=5, fold=0)
+    assert advice_on_folds(10_000, settings) is None
+    assert advice_on_folds(20_000, SplitSettings()) is None
+    assert advice_on_folds(20_000, settings) == (
+        "5 folds of 20,000 documents take 5 trainings. One split (split=holdout) judges 2,000 of them after one: "
+        "at 90 % accuracy the 95 % interval is ±1.3%."
+    )
