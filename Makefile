@@ -5,6 +5,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 MANIFEST := .ifmos/demo.csv
+# Processes of `make test`; a file's tests stay together, since they share what they trained.
+WORKERS ?= 2
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,10 +29,10 @@ train: setup ## make a run: make train ARGS='model=distilbert data=ifmos'
 	$(BIN)/python train.py $(ARGS)
 
 test: setup ## the tests, a few minutes
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 test-all: setup ## those marked slow too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

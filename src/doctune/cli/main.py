@@ -22,7 +22,9 @@ COMMANDS = {
     "extract": "files -> text",
     "audit": "findings about a manifest or a folder per class",
     "status": "where a run stands",
+    "compare": "runs side by side, with a significance test and release gates",
     "predict": "labels for files, folders, or text on stdin",
+    "folds": "what the folds of a multirun say together",
 }
 # These are configured with Hydra: their arguments are overrides, which Hydra parses itself.
 HYDRA_COMMANDS = {

@@ -11,7 +11,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from PIL import Image
 from doctune.files import written_whole
 
 BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+CURVE_COLOURS, CURVE_MARKERS = (BLUE, VERMILLION, GREEN, PURPLE, GREY), "os^Dv*XP"  # together they repeat after 40
 DPI = 120
 COLOURS = 128
 WIDE, NARROW = (7.0, 4.2), (5.2, 4.0)  # inches
@@ -82,6 +83,54 @@ def metric_curve(
     axes.set_ylabel("score")
     if all(0 <= value <= 1 for key in metrics for value in _values(history, key) if not math.isnan(value)):
         axes.set_ylim(0, 1)
+    _legend(figure, axes)
+    return figure
+
+
+def fold_losses(histories: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:
+    """Validation loss per epoch, one curve per fold; fold -> its epochs, of which there must be one at least."""
+    epochs = [row for history in histories.values() for row in history]
+    figure, axes = _epoch_axes(epochs, None, WIDE)
+    for place, (fold, history) in enumerate(histories.items()):
+        colour = CURVE_COLOURS[place % len(CURVE_COLOURS)]
+        _draw(axes, history, "val_loss", f"fold {fold}", colour, CURVE_MARKERS[place % len(CURVE_MARKERS)])
+    axes.set_title("Validation loss of each fold")
+    axes.set_ylabel("cross entropy, nats")
+    axes.set_ylim(bottom=0)
+    _legend(figure, axes)
+    return figure
+
+
+def fold_scores(folds: Sequence[int], values: Mapping[str, Sequence[float | None]]) -> Figure:
+    """One mark per fold and series, with the mean of each series as a level line.
+
+    Args:
+        folds: the numbers of the folds.
+        values: name in the legend -> value per fold, of two series at most; None leaves a gap.
+    """
+    figure = Figure(figsize=WIDE, layout="constrained")
+    axes = figure.add_subplot()
+    _bare(axes)
+    series = zip(values.items(), (VERMILLION, BLUE), "so", (9, 5), ("--", ":"), strict=False)
+    for (name, of_folds), colour, marker, size, style in series:
+        known = {fold: value for fold, value in zip(folds, of_folds, strict=True) if value is not None}
+        if not known:
+            continue
+        mean = sum(known.values()) / len(known)
+        fill = "none" if marker == "s" else colour  # hollow and larger, so that of equal values both are seen
+        look: dict[str, Any] = {
+            "color": colour,
+            "marker": marker,
+            "markersize": size,
+            "markerfacecolor": fill,
+            "linestyle": "none",
+        }
+        axes.plot(list(known), list(known.values()), label=name, **look)
+        axes.axhline(mean, color=colour, linestyle=style, linewidth=1.3, label=f"mean of {name} ({mean:.3f})", zorder=1)
+    axes.set_xticks(folds)
+    axes.set(title="Scores of each fold", xlabel="fold", xlim=(min(folds) - 0.5, max(folds) + 0.5))
+    is_share = all(value is None or 0 <= value <= 1 for of_folds in values.values() for value in of_folds)
+    axes.set_ylim(0, 1 if is_share else None)
     _legend(figure, axes)
     return figure
 
@@ -163,12 +212,16 @@ def _epoch_axes(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     epochs = [row["epoch"] for row in history]
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    _bare(axes)
     if best_epoch is not None:
         axes.axvline(best_epoch, color=GREY, linewidth=1, alpha=0.6, label=f"best epoch ({best_epoch})", zorder=1)
     return figure, axes
+
+
+def _bare(axes: Axes) -> None:
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw(axes: Axes, history: Sequence[dict[str, Any]], key: str, name: str, colour: str, marker: str) -> None:

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from doctune.errors import DoctuneError, TrainingError
 from doctune.files import write_text
 from doctune.training.config import from_hydra, register_schemas
-from doctune.training.resume import SAVED_CONFIG, Resumption, resumption
+from doctune.training.resume import SAVED_CONFIG, SAVED_SWEEP, Resumption, resumption
 
 log = logging.getLogger("doctune")
 
@@ -44,7 +44,21 @@ def train_job(composed: DictConfig) -> float:
 
         run = Path(HydraConfig.get().runtime.output_dir)
         write_text(run / SAVED_CONFIG, OmegaConf.to_yaml(composed))  # a resumed run may have another max_epochs
-        return train(config, run)
+        try:
+            return train(config, run)
+        finally:
+            if config.split.kind == "kfold" and (run.parent / SAVED_SWEEP).is_file():
+                _bring_folds_up_to_date(run.parent)
+
+
+def _bring_folds_up_to_date(multirun: Path) -> None:
+    """After each fold, also one that failed: Hydra's own hook for the end of a multirun is not called then."""
+    from doctune.reports.folds import write_folds
+
+    try:
+        log.info("\n%s", write_folds(multirun).read_text(encoding="utf-8"))
+    except DoctuneError as error:  # the fold itself is as good as it is
+        log.warning("The folds have no common result yet: %s", error)
 
 
 def prepare_job(composed: DictConfig) -> None:

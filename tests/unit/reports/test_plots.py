@@ -126,3 +126,17 @@ def test_a_png_has_a_palette(tmp_path):
     plots.save(plots.loss_curves(HISTORY, 2), tmp_path / "losses.png")
     with Image.open(tmp_path / "losses.png") as picture:
         assert (picture.format, picture.mode) == ("PNG", "P")
+
+
+def test_the_losses_of_folds_are_a_curve_each():
+    lines = lines_of(plots.fold_losses({0: HISTORY, 3: HISTORY[:1]}))
+    assert {name: list(values) for name, values in lines.items()} == {"fold 0": [1.5, 0.9], "fold 3": [1.5]}
+
+
+def test_the_scores_of_folds_stand_with_their_means_on_the_whole_range():
+    figure = plots.fold_scores([0, 2], {"validation": [0.5, 0.75], "test": [0.5, None]})
+    lines = lines_of(figure)
+    assert list(lines["validation"]) == [0.5, 0.75]
+    assert list(lines["mean of validation (0.625)"]) == [0.625, 0.625]
+    assert list(lines["test"]) == [0.5]
+    assert figure.axes[0].get_ylim() == (0, 1)

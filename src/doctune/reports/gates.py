@@ -1,0 +1,117 @@
+"""Release rules such as `gap<0.15`: read, checked against what runs have, and applied to each run."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from doctune.errors import ConfigError
+from doctune.reports.numbers import UNKNOWN
+from doctune.scoring.classification import ClassificationScores
+
+OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+OPPOSITES = {"<": "not below", "<=": "above", ">": "not above", ">=": "below"}
+TRAINING_METRICS = ("gap", "gap_abs", "seconds", "parameters")
+
+_RULE = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One rule: a metric, how it is compared, and with what."""
+
+    metric: str
+    comparison: str
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.comparison}{_number(self.bound)}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one gate for one run; `value` is None where the run does not have the metric, which fails."""
+
+    gate: str
+    run: str
+    value: float | None
+    passed: bool
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def parse_gate(text: str) -> Gate:
+    """Read `METRIC OP NUMBER`.
+
+    Raises:
+        ConfigError: it is none; the message says what one is.
+    """
+    found = _RULE.fullmatch(text)
+    if found is None:
+        raise ConfigError(
+            f"--gate {text!r} is no rule: write METRIC OP NUMBER with OP one of {', '.join(OPERATORS)}, in quotes, "
+            "such as 'gap<0.15' or 'f1_macro>=0.93'."
+        )
+    return Gate(found[1], found[2], float(found[3]))
+
+
+def apply_gates(gates: Sequence[Gate], reports: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
+    """Apply every gate to every run; `reports` maps the name of a run to its `report.json`.
+
+    Raises:
+        ConfigError: a gate names a metric that no run can have; the message lists those that there are.
+    """
+    values = {name: _values(report) for name, report in reports.items()}
+    known = dict.fromkeys([*TRAINING_METRICS, *_score_names(), *(metric for run in values.values() for metric in run)])
+    for gate in gates:
+        if gate.metric not in known:
+            scores = [name for name in known if name not in TRAINING_METRICS and not name.startswith("val_")]
+            raise ConfigError(
+                f"--gate '{gate}': there is no metric {gate.metric!r}. There are {', '.join(scores)} (of the test "
+                f"part; with val_ before it, of the validation part), and {', '.join(TRAINING_METRICS)}."
+            )
+    return [_outcome(gate, name, run.get(gate.metric)) for gate in gates for name, run in values.items()]
+
+
+def _outcome(gate: Gate, name: str, value: float | None) -> Outcome:
+    if value is None:
+        return Outcome(
+            str(gate), name, None, False, f"{name}: {gate.metric} is not known ({UNKNOWN}), so {gate} fails."
+        )
+    passed = bool(OPERATORS[gate.comparison](value, gate.bound))
+    relation = gate.comparison if passed else OPPOSITES[gate.comparison]
+    return Outcome(
+        str(gate), name, value, passed, f"{name}: {gate.metric} {_number(value)} is {relation} {_number(gate.bound)}."
+    )
+
+
+def _number(value: float) -> str:
+    """Exact enough that a value beside its bound never looks equal to it by rounding."""
+    return f"{value:.12g}"
+
+
+def _score_names() -> list[str]:
+    names = [field.name for field in fields(ClassificationScores) if field.name != "top_k_accuracy"]
+    return [*names, *(f"val_{name}" for name in names)]
+
+
+def _values(report: Mapping[str, Any]) -> dict[str, float]:
+    """All numbers of a run that a gate can name; `top_3_accuracy` is the 3 of `top_k_accuracy`."""
+    gap = (report.get("gap") or {}).get("value")
+    values = {
+        "gap": gap,
+        "gap_abs": None if gap is None else abs(gap),
+        "seconds": report.get("training_seconds"),
+        "parameters": (report.get("parameters") or {}).get("total"),
+    }
+    for prefix, part in (("", "test"), ("val_", "val")):
+        scores = report.get(part) or {}
+        top_k = {f"top_{k}_accuracy": share for k, share in (scores.get("top_k_accuracy") or {}).items()}
+        values |= {f"{prefix}{name}": value for name, value in (scores | top_k).items()}
+    return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}

@@ -1,0 +1,150 @@
+"""A k-fold run as a person types it: the same folds everywhere, resumable, and what they say together."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from doctune.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny, make_files_once, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return (
+        "sweep=kfold",
+        "split.folds=3",
+        *tiny,
+        f"data.manifest={make_files_once}",
+        f"data.cache_dir={cache}",
+        "deterministic=true",
+        "trainer.max_epochs=3",
+        "trainer.effective_batch_size=8",
+        "trainer.log_every_n_steps=1",
+        "optim.lr=4e-3",
+        "logger=csv",
+    )
+
+
+@pytest.fixture(scope="module")
+def make_files_once(manifest_of_files):
+    return manifest_of_files
+
+
+def start(folder, *overrides):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *overrides],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    said, _ = process.communicate(timeout=300)
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def whole(recipe, tmp_path_factory):
+    """The folds that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    status, said = finish(start(folder, *recipe, "hydra.sweep.dir=multirun/whole"))
+    assert status == 0, said
+    return folder / "multirun/whole"
+
+
+def results(folder):
+    return json.loads((folder / "kfold/kfold_results.json").read_text())
+
+
+def without_paths(found):
+    for fold in found["folds"]:
+        fold.pop("path", None)
+    return found
+
+
+def test_one_folder_per_fold_and_their_aggregate(whole):
+    assert sorted(path.name for path in whole.iterdir() if path.is_dir()) == ["fold-0", "fold-1", "fold-2", "kfold"]
+    found = results(whole)
+    assert [fold["fold"] for fold in found["folds"]] == [0, 1, 2]
+    assert {fold["status"] for fold in found["folds"]} == {"finished"}
+    assert found["missing"] == []
+    values = [fold["monitor"] for fold in found["folds"]]
+    assert found["mean"] == pytest.approx(sum(values) / 3)
+    assert (found["min"], found["max"]) == (min(values), max(values))
+    assert found["oof"]["documents"] == 60
+
+
+def test_every_document_is_predicted_once_by_a_model_that_had_not_seen_it(whole):
+    rows = pq.read_table(whole / "kfold/oof.parquet").to_pylist()
+    assert len({row["id"] for row in rows}) == len(rows) == 60
+    for fold in range(3):
+        parts = pq.read_table(whole / f"fold-{fold}/data/splits.parquet").to_pylist()
+        judged = {row["id"] for row in parts if row["part"] == "test"}
+        assert judged == {row["id"] for row in rows if row["fold"] == fold}
+        assert not judged & {row["id"] for row in parts if row["part"] in ("train", "val")}
+
+
+def test_a_kill_in_the_middle_of_a_fold_and_a_second_start_give_the_same_summary(recipe, whole, tmp_path):
+    process = start(tmp_path, *recipe, "hydra.sweep.dir=multirun/killed", "callbacks.checkpoint.every_minutes=1e-6")
+    folder = tmp_path / "multirun/killed"
+    while not [*folder.glob("fold-1/checkpoints/step_*")]:
+        assert process.poll() is None, process.stdout.read()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    first = (folder / "fold-0/metrics.csv").stat().st_mtime_ns
+    assert results(folder)["missing"] == [1, 2]
+    status, said = finish(start(tmp_path, "resume=multirun/killed"))
+    assert status == 0, said
+    assert "fold-0 is finished already" in said
+    assert (folder / "fold-0/metrics.csv").stat().st_mtime_ns == first
+    assert without_paths(results(folder)) == without_paths(results(whole))
+
+
+def test_a_fold_that_fails_does_not_end_the_others(recipe, tmp_path):
+    # One epoch more than Lightning's own callback allows in fold 1 only.
+    broken = "trainer.extra_callbacks=[{_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: no/such}]"
+    folder = tmp_path / "multirun/broken"
+    for fold in (0, 2):
+        arguments = [*recipe[1:], "split=kfold", f"split.fold={fold}", f"hydra.sweep.subdir=fold-{fold}"]
+        status, said = finish(start(tmp_path, "-m", *arguments, "hydra.sweep.dir=multirun/broken"))
+        assert status == 0, said
+    arguments = [*recipe[1:], "split=kfold", "split.fold=1", "hydra.sweep.subdir=fold-1", broken]
+    status, _ = finish(start(tmp_path, "-m", *arguments, "hydra.sweep.dir=multirun/broken"))
+    assert status == 1
+    assert "Traceback" in (folder / "fold-1/train.log").read_text()
+    assert results(folder)["missing"] == [1]
+    assert "fold" in (folder / "kfold/summary.txt").read_text()
+    assert main(["folds", str(folder)]) == 1
+
+
+def test_another_configuration_is_not_mixed_into_the_same_folder(recipe, whole):
+    status, said = finish(start(whole.parents[1], *recipe, "hydra.sweep.dir=multirun/whole", "optim.lr=1e-5"))
+    assert status == 2
+    assert "holds a run with another configuration: optim.lr=1e-05 (was 0.004)" in said
+    assert results(whole)["missing"] == []
+
+
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+def test_other_launchers_make_the_same_folds(recipe, whole, tmp_path, launcher):
+    overrides = [*recipe, f"hydra/launcher={launcher}", "hydra.sweep.dir=multirun/launched"]
+    status, said = finish(start(tmp_path, *overrides, *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else [])))
+    assert status == 0, said
+    folder = tmp_path / "multirun/launched"
+    for fold in range(3):
+        ours, theirs = (
+            pq.read_table(each / f"fold-{fold}/data/splits.parquet").to_pylist() for each in (folder, whole)
+        )
+        assert ours == theirs
+    assert without_paths(results(folder)) == without_paths(results(whole))
