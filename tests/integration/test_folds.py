@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -101,6 +102,7 @@ def test_a_kill_in_the_middle_of_a_fold_and_a_second_start_give_the_same_summary
     folder = tmp_path / "multirun/killed"
     while not [*folder.glob("fold-1/checkpoints/step_*")]:
         assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)  # leave the processor to the run
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     first = (folder / "fold-0/metrics.csv").stat().st_mtime_ns
