@@ -484,6 +484,14 @@ def _choice_problems(config: Config) -> Iterator[str]:
 
 
 def _range_problems(config: Config) -> Iterator[str]:
+    yield from _share_problems(config)
+    yield from _positive_problems(config)
+    yield from _count_problems(config)
+    yield from _not_negative_problems(config)
+    yield from _single_range_problems(config)
+
+
+def _share_problems(config: Config) -> Iterator[str]:
     shares = {
         "loss.label_smoothing": config.loss.label_smoothing,
         "schedule.warmup_ratio": config.schedule.warmup_ratio,
@@ -495,6 +503,16 @@ def _range_problems(config: Config) -> Iterator[str]:
     for key, share in shares.items():
         if share is not None and not 0 <= share < 1:
             yield f"{key}={share} must be at least 0 and below 1."
+    up_to_one = {
+        "data.augment.random_window": config.data.augment.random_window,
+        "data.sampling.strength": config.data.sampling.strength,
+    }
+    for key, share in up_to_one.items():
+        if not 0 <= share <= 1:
+            yield f"{key}={share} must be between 0 and 1."
+
+
+def _positive_problems(config: Config) -> Iterator[str]:
     positive = {
         "optim.lr": config.optim.lr,
         "optim.head_lr_multiplier": config.optim.head_lr_multiplier,
@@ -509,6 +527,9 @@ def _range_problems(config: Config) -> Iterator[str]:
     for key, number in positive.items():
         if not (number > 0 and math.isfinite(number)):
             yield f"{key}={number} must be larger than 0."
+
+
+def _count_problems(config: Config) -> Iterator[str]:
     at_least_one = {
         "trainer.log_every_n_steps": config.trainer.log_every_n_steps,
         "callbacks.checkpoint.save_top_k": config.callbacks.checkpoint.save_top_k,
@@ -526,6 +547,9 @@ def _range_problems(config: Config) -> Iterator[str]:
     for key, count in at_least_one.items():
         if count is not None and count < 1:
             yield f"{key}={count} must be at least 1."
+
+
+def _not_negative_problems(config: Config) -> Iterator[str]:
     not_negative = {
         "data.num_workers": config.data.num_workers,
         "data.prune_unused_days": config.data.prune_unused_days,
@@ -537,16 +561,12 @@ def _range_problems(config: Config) -> Iterator[str]:
     for key, amount in not_negative.items():
         if amount is not None and not amount >= 0:
             yield f"{key}={amount} must not be negative."
+
+
+def _single_range_problems(config: Config) -> Iterator[str]:
     minutes = config.callbacks.checkpoint.every_minutes
     if minutes is not None and not minutes > 0:
         yield f"callbacks.checkpoint.every_minutes={minutes} must be larger than 0; null saves at epochs' ends only."
-    up_to_one = {
-        "data.augment.random_window": config.data.augment.random_window,
-        "data.sampling.strength": config.data.sampling.strength,
-    }
-    for key, share in up_to_one.items():
-        if not 0 <= share <= 1:
-            yield f"{key}={share} must be between 0 and 1."
     decay = config.optim.layer_decay
     if decay is not None and not 0 < decay <= 1:
         yield f"optim.layer_decay={decay} must be above 0 and at most 1."
