@@ -80,8 +80,9 @@ def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: Stat
     _say_if_disk_is_small(config, run, module, record)
     started = time.monotonic()
     while True:
-        training = _prepare(config, run, corpus, source, module, precision, status, record)
-        if _fit_in_memory(training, newest(run / "checkpoints"), record):
+        reached = newest(run / "checkpoints")
+        training = _prepare(config, run, corpus, source, module, precision, status, record, reached)
+        if _fit_in_memory(training, reached, record):
             break
         config = _with_smaller_micro_batch(config, record)
         release_memory()
@@ -99,6 +100,7 @@ def _prepare(
     precision: str,
     status: StatusFile,
     record: RunRecord,
+    reached: tuple[Path, int] | None,
 ) -> Training:
     """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch."""
     datamodule = build.datamodule(config, corpus, source)
@@ -111,7 +113,6 @@ def _prepare(
     early, gap = build.early_stopping(config), build.gap_guard(config, alarms, status)
     best = build.checkpoint_callback(config, run)
     judged = {part: corpus.part(part) for part in ("val", "test")}
-    reached = newest(run / "checkpoints")
     loggers = build.loggers(config, run, metrics, first_step=0 if reached is None else reached[1])
     history = History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status)
     may_stop_early = early is not None or config.callbacks.gap.stop

@@ -17,7 +17,7 @@ from doctune.files import write_json
 log = logging.getLogger(__name__)
 
 # What a resumed run may have been started with otherwise.
-MAY_DIFFER = ("trainer.max_epochs", "resume", "data.num_workers", "data.extract.workers", "trainer.progress")
+FREE_KEYS = ("trainer.max_epochs", "resume", "data.num_workers", "data.extract.workers", "trainer.progress")
 
 
 class RunRecord:
@@ -63,7 +63,7 @@ class RunRecord:
         """
         has_begun = "data_fingerprint" in self.facts
         before, after = (_flat(each) for each in (self.facts["config"] if has_begun else config, config))
-        changed = [key for key in sorted(before | after) if before.get(key) != after.get(key) and key not in MAY_DIFFER]
+        changed = [key for key in sorted(before | after) if before.get(key) != after.get(key) and key not in FREE_KEYS]
         if changed:
             differences = ", ".join(f"{key}={after.get(key)} (was {before.get(key)})" for key in changed)
             raise ConfigError(
