@@ -45,7 +45,13 @@ def _alone(monkeypatch, tmp_path):
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
+    end_wandb()
+
+
+def end_wandb():
+    """As when its process ends: finish() may return while the service still writes, teardown() waits for its exit."""
     wandb.finish()
+    wandb.teardown()
 
 
 class Stop(Callback):
@@ -159,7 +165,7 @@ def test_a_store_that_mlflow_cannot_use_is_named(configure, tmp_path):
 
 def test_wandb_is_told_offline_in_the_run_folder(configure, tmp_path):
     train(configure("logger=wandb"), tmp_path / "run")
-    wandb.finish()
+    end_wandb()
     (records,) = offline_records(tmp_path / "run").values()
     values = logged(records, "val/f1_macro")
     assert [values[step] for step in (5, 11)] == history_of(tmp_path / "run")
@@ -173,9 +179,9 @@ def test_wandb_is_told_offline_in_the_run_folder(configure, tmp_path):
 def test_a_resumed_run_keeps_its_id_in_wandb(configure, monkeypatch, tmp_path):
     config = configure("logger=wandb")
     interrupted(config, tmp_path / "run", monkeypatch, count=9)
-    wandb.finish()  # as when its process ends
+    end_wandb()
     train(config, tmp_path / "run")
-    wandb.finish()
+    end_wandb()
     tracked_as = json.loads((tmp_path / "run/trackers.json").read_text())["wandb"]
     begun, resumed = offline_records(tmp_path / "run").values()
     assert {each.run.run_id for each in (*begun, *resumed) if each.run.run_id} == {tracked_as}
@@ -186,7 +192,7 @@ def test_a_resumed_run_keeps_its_id_in_wandb(configure, monkeypatch, tmp_path):
 def test_each_job_of_a_sweep_is_a_run_of_its_own_in_wandb(configure, tmp_path):
     train(configure("logger=wandb", "trainer.max_epochs=1"), tmp_path / "0")
     train(configure("logger=wandb", "trainer.max_epochs=1", "seed=1"), tmp_path / "1")
-    wandb.finish()
+    end_wandb()
     for job in ("0", "1"):
         (records,) = offline_records(tmp_path / job).values()
         assert [*logged(records, "val/f1_macro").values()][:1] == history_of(tmp_path / job)
