@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.util import tensor_util
 
 from doctune.training import build
-from doctune.training.callbacks import dashboard
+from doctune.training.callbacks import class_dashboard, dashboard
 from doctune.training.run import train
 
 EPOCHS = 12
@@ -195,7 +195,7 @@ def test_the_worst_mistakes_are_the_most_confident_wrong_answers(events, run):
 def test_a_run_without_mistakes_says_so(configure, tmp_path):
     from doctune.labels import Labels
 
-    board = dashboard.FinalDashboard(None, Labels(("a",)), [None] * 7, lambda documents: [], {}, None)
+    board = class_dashboard.WorstMistakes(None, Labels(("a",)), [None] * 7, lambda documents: [])
     assert board._mistakes_table() == "No mistakes: all 7 test documents have their right label."
 
 
@@ -235,8 +235,8 @@ def test_a_killed_run_that_goes_on_shows_nothing_twice(configure, monkeypatch, t
 
 
 def test_many_labels_give_a_note_instead_of_a_picture(configure, monkeypatch, tmp_path):
-    monkeypatch.setattr(dashboard, "DRAWN_LABELS", 2)
-    monkeypatch.setattr(dashboard, "CLASS_CURVES", 1)
+    monkeypatch.setattr(class_dashboard, "DRAWN_LABELS", 2)
+    monkeypatch.setattr(class_dashboard, "CLASS_CURVES", 1)
     train(configure("trainer.max_epochs=2"), tmp_path)
     events = read(tmp_path)
     assert events.Tags()["images"] == []

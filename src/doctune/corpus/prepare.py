@@ -69,6 +69,14 @@ class Corpus:
         return [row for row in self.account if row.part == LEFT_OUT]
 
 
+def fingerprint(documents: Sequence[LabelledDocument]) -> str:
+    """What identifies documents, their labels, parts and contents; not where they lie."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(f"{document.id}\0{document.label}\0{document.part}\0{document.content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
 def prepare(
     manifest: Manifest,
     store: TextStore,

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,16 +17,12 @@ from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from doctune.corpus.prepare import Corpus
 from doctune.errors import ConfigError
 from doctune.nets import encoder
-from doctune.nets.assemble import classifier
 from doctune.nets.frozen import keep_encoder_in_eval
-from doctune.nets.losses import DocumentLoss, class_weights
 from doctune.nets.parameters import freeze
-from doctune.scoring.chance import chance_levels, uniform_loss
 from doctune.scoring.gap import GapThresholds
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import config as schema
@@ -39,11 +35,8 @@ from doctune.training.callbacks.status import StatusFile
 from doctune.training.callbacks.stopping import EarlyStopping
 from doctune.training.checkpoint_io import WholeCheckpointIO
 from doctune.training.data.batches import BatchPlan
-from doctune.training.data.file_content import Facts, FileContentDataModule
-from doctune.training.data.views import RandomViews
 from doctune.training.environment import has_bf16_instructions
 from doctune.training.metrics_file import MetricsFile
-from doctune.training.modules.classification import ClassificationModule
 from doctune.training.optim import Optimisation
 from doctune.training.trackers import mlflow_logger, wandb_logger
 
@@ -96,41 +89,9 @@ def scratch_encoder(model: schema.ScratchConfig, training_texts: Sequence[str]) 
     return Encoder(architecture, tokenizer, None)
 
 
-def datamodule(config: schema.Config, documents: Corpus, source: Encoder) -> FileContentDataModule:
-    """Batches for this encoder."""
-    data = config.data
-    return FileContentDataModule(
-        documents,
-        source.backend,
-        pad_id=int(source.tokenizer.pad_token_id),
-        cache=Path(data.cache_dir),
-        max_length=data.max_length,
-        plan=batch_plan(config.trainer),
-        seed=config.seed,
-        sampling=(data.sampling.method, data.sampling.strength),
-        views=random_views(data.augment, source),
-        windows=data.augment.windows_to_read(),
-        num_workers=num_workers(data),
-    )
-
-
 def batch_plan(trainer: schema.TrainerConfig) -> BatchPlan:
     """How an effective batch is cut."""
     return BatchPlan(trainer.device_batch_size(), trainer.accumulation())
-
-
-def random_views(augment: schema.AugmentConfig, source: Encoder) -> RandomViews | None:
-    """What training sees of a document; None: its first window as it is.
-
-    Raises:
-        ConfigError: tokens are to be hidden, and the tokenizer has nothing to hide them behind.
-    """
-    if not (augment.random_window or augment.token_dropout):
-        return None
-    hidden = source.tokenizer.mask_token_id
-    if hidden is None and augment.token_dropout:
-        raise ConfigError("data.augment.token_dropout needs a tokenizer with a mask token, and this one has none.")
-    return RandomViews(augment.random_window, augment.token_dropout, int(hidden or 0), source.tokenizer.all_special_ids)
 
 
 def num_workers(data: schema.DataConfig) -> int:
@@ -140,27 +101,11 @@ def num_workers(data: schema.DataConfig) -> int:
     return min(4, (os.cpu_count() or 1) // 2) if torch.cuda.is_available() else 0
 
 
-def module(config: schema.Config, source: Encoder, facts: Facts, precision: str) -> ClassificationModule:
-    """The classifier, with what should not learn frozen."""
-    net = classifier(source.config, facts.labels, source.weights)
-    strategy = config.finetune.strategy
-    freeze(net, strategy, config.finetune.layers)
-    if strategy == "head":
-        keep_encoder_in_eval(net)
-    if config.trainer.gradient_checkpointing:
-        net.activation_checkpointing_enable({"use_reentrant": False})
-    plan = replace(optimisation(config, facts.steps_per_epoch), fused=precision != "16-mixed")
-    return ClassificationModule(net, document_loss(config.loss, facts), plan, releases_layers=strategy == "gradual")
+def optimisation(config: schema.Config, steps_per_epoch: int, precision: str) -> Optimisation:
+    """Rates and steps; warmup is a share of all steps, unless it is given in steps.
 
-
-def document_loss(loss: schema.LossConfig, facts: Facts) -> DocumentLoss:
-    """What is minimised, with class weights from what an epoch shows."""
-    weights = class_weights(loss.class_weights, facts.shown_counts, loss.beta)
-    return DocumentLoss(loss.name, weights, label_smoothing=loss.label_smoothing, gamma=loss.gamma)
-
-
-def optimisation(config: schema.Config, steps_per_epoch: int) -> Optimisation:
-    """Rates and steps; warmup is a share of all steps, unless it is given in steps."""
+    With a gradient scaler the optimiser is not fused: it would take the scale back itself, after clipping.
+    """
     total = steps_per_epoch * config.trainer.max_epochs
     steps = config.schedule.warmup_steps
     return Optimisation(
@@ -171,6 +116,7 @@ def optimisation(config: schema.Config, steps_per_epoch: int) -> Optimisation:
         warmup_steps=round(config.schedule.warmup_ratio * total) if steps is None else min(steps, total),
         total_steps=total,
         layer_decay=config.optim.layer_decay,
+        fused=precision != "16-mixed",
     )
 
 
@@ -187,19 +133,25 @@ def resolve_precision(trainer: schema.TrainerConfig) -> tuple[str, str | None]:
     return trainer.precision, None
 
 
-def chance(facts: Facts) -> Chance:
-    """What an untrained model and the class shares reach on this split."""
-    return Chance(
-        uniform_loss=uniform_loss(len(facts.labels)),
-        train_loss=chance_levels(facts.train_counts, facts.train_counts)["loss"],
-        majority=chance_levels(facts.train_counts, facts.val_counts),
-    )
+def prepare_net(net: PreTrainedModel, config: schema.Config) -> None:
+    """Freeze what should not learn."""
+    strategy = config.finetune.strategy
+    freeze(net, strategy, config.finetune.layers)
+    if strategy == "head":
+        keep_encoder_in_eval(net)
+    if config.trainer.gradient_checkpointing:
+        net.activation_checkpointing_enable({"use_reentrant": False})
 
 
-def learning_guards(config: schema.Config, facts: Facts, weights: Tensor, alarms: Alarms) -> LearningGuards:
-    """Says when training goes wrong."""
+def learning_guards(config: schema.Config, chance: Chance, weights: Tensor, alarms: Alarms) -> LearningGuards:
+    """Says when training goes wrong.
+
+    Args:
+        chance: what an untrained model and a cheap baseline reach.
+        weights: of the classes in the loss, (L,).
+    """
     return LearningGuards(
-        chance(facts),
+        chance,
         weights.cpu(),
         monitor=config.monitor.metric,
         mode=config.monitor.mode,

@@ -23,7 +23,8 @@ from doctune.files import written_whole
 from doctune.nets.frozen import head_reads_first_token
 from doctune.training import build
 from doctune.training.config import Config
-from doctune.training.data.file_content import PARTS, FileContentDataModule
+from doctune.training.data.batched import PARTS
+from doctune.training.data.file_content import FileContentDataModule
 from doctune.training.modules.classification import ClassificationModule
 
 log = logging.getLogger(__name__)

@@ -14,29 +14,27 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from doctune.corpus.prepare import Corpus
 from doctune.errors import TrainingError
+from doctune.nets.encoder import describe
 from doctune.nets.parameters import parameter_counts
 from doctune.training import build
 from doctune.training.alarms import Alarms
-from doctune.training.build import Encoder
 from doctune.training.callbacks.checkpoint import NamedCheckpoint, Provenance
-from doctune.training.callbacks.dashboard import EpochDashboard, FinalDashboard, GradientNorm, hyperparameters
+from doctune.training.callbacks.dashboard import EpochCurves, FinalScores, GradientNorm, hyperparameters
 from doctune.training.callbacks.gradual import GradualUnfreezing
 from doctune.training.callbacks.history import History
 from doctune.training.callbacks.learning import DivergedError
-from doctune.training.callbacks.predictions import PredictionWriter
 from doctune.training.callbacks.resume_points import newest
 from doctune.training.callbacks.seeding import StepSeeds
 from doctune.training.callbacks.status import StatusFile, StatusHeartbeat
 from doctune.training.checkpoint_io import checkpoint_bytes
 from doctune.training.config import Config
-from doctune.training.data.file_content import FileContentDataModule
-from doctune.training.features import encoder_outputs
+from doctune.training.data.batched import BatchedDataModule
 from doctune.training.memory import is_out_of_memory, release_memory, smaller_micro_batch
 from doctune.training.metrics_file import MetricsFile, MetricsRows
-from doctune.training.modules.classification import ClassificationModule
+from doctune.training.modules.finetuned import FineTunedModule
 from doctune.training.record import RunRecord
+from doctune.training.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +51,8 @@ _ENDS = {
 class Training:
     """One attempt to train: everything that Lightning needs, and what is asked of it afterwards."""
 
-    module: ClassificationModule
-    datamodule: FileContentDataModule
+    module: FineTunedModule
+    datamodule: BatchedDataModule
     trainer: Trainer
     best: NamedCheckpoint
     stoppers: dict[str, Any]
@@ -64,7 +62,7 @@ class Training:
         return next((name for name, callback in self.stoppers.items() if callback.wants_stop), "max_epochs")
 
 
-def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: StatusFile, record: RunRecord) -> Training:
+def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRecord) -> Training:
     """Train, or go on from the newest checkpoint of the run; one that was trained to its end ends at once.
 
     Raises:
@@ -74,14 +72,13 @@ def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: Stat
     if fallback:
         record.note(fallback)
     config = _with_remembered_micro_batch(config, record)
-    datamodule = build.datamodule(config, corpus, source)
-    module = build.module(config, source, datamodule.facts(), precision)
-    record.update(precision=precision, model=describe_model(config, source, module), monitor=vars(config.monitor))
+    module = task.module(config, task.datamodule(config), precision)
+    record.update(precision=precision, model=describe_model(config, task, module), monitor=vars(config.monitor))
     _say_if_disk_is_small(config, run, module, record)
     started = time.monotonic()
     while True:
         reached = newest(run / "checkpoints")
-        training = _prepare(config, run, corpus, source, module, precision, status, record, reached)
+        training = _prepare(config, run, task, module, precision, status, record, reached)
         if _fit_in_memory(training, reached, record):
             break
         config = _with_smaller_micro_batch(config, record)
@@ -94,25 +91,23 @@ def fit(config: Config, run: Path, corpus: Corpus, source: Encoder, status: Stat
 def _prepare(
     config: Config,
     run: Path,
-    corpus: Corpus,
-    source: Encoder,
-    module: ClassificationModule,
+    task: Task,
+    module: FineTunedModule,
     precision: str,
     status: StatusFile,
     record: RunRecord,
     reached: tuple[Path, int] | None,
 ) -> Training:
     """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch."""
-    datamodule = build.datamodule(config, corpus, source)
+    datamodule = task.datamodule(config)
     if config.finetune.strategy == "head" and config.finetune.cache_encoder:
-        _read_once(config, precision, module, datamodule, record)
-    facts = datamodule.facts()
+        task.read_once(config, precision, module, datamodule, record)
+    examples = task.facts(datamodule).examples_per_epoch
     alarms = Alarms(lambda alarms, active: _publish(alarms, active, status, record))
     alarms.restore(record.facts.get("alarms", []))
     metrics = MetricsFile(run / "metrics.csv")
     early, gap = build.early_stopping(config), build.gap_guard(config, alarms, status)
     best = build.checkpoint_callback(config, run)
-    judged = {part: corpus.part(part) for part in ("val", "test")}
     loggers = build.loggers(config, run, metrics, first_step=0 if reached is None else reached[1])
     history = History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status)
     may_stop_early = early is not None or config.callbacks.gap.stop
@@ -121,16 +116,16 @@ def _prepare(
     )
     callbacks: Sequence[Callback] = [
         # First, so that what it saves is the state between two steps, before anything looks at the next batch.
-        build.resume_points(config, run, build.batch_plan(config.trainer).num_micro_batches(sum(facts.shown_counts))),
+        build.resume_points(config, run, build.batch_plan(config.trainer).num_micro_batches(examples)),
         StepSeeds(config.seed),
-        build.learning_guards(config, facts, module.loss.weights, alarms),
+        build.learning_guards(config, task.chance(datamodule), task.class_weights(module), alarms),
         gap,
         GradientNorm(),
         history,
         heartbeat,
-        PredictionWriter(run / "predictions", corpus.labels, judged),
+        *task.callbacks(run),
         MetricsRows(metrics),
-        *_dashboard(config, corpus, loggers, history, best),
+        *_dashboard(config, task, loggers, history, best),
         Provenance(asdict(config), record.facts),
         *([GradualUnfreezing(module.net)] if config.finetune.strategy == "gradual" else []),
         *([early] if early else []),
@@ -143,27 +138,14 @@ def _prepare(
 
 
 def _dashboard(
-    config: Config, corpus: Corpus, loggers: Sequence[Logger], history: History, best: NamedCheckpoint
+    config: Config, task: Task, loggers: Sequence[Logger], history: History, best: NamedCheckpoint
 ) -> list[Callback]:
     """What TensorBoard shows beside curves; nothing where it is off."""
     logger = next((each for each in loggers if isinstance(each, TensorBoardLogger)), None)
     if logger is None:
         return []
-    final = FinalDashboard(logger, corpus.labels, corpus.part("test"), corpus.texts, hyperparameters(config), best)
-    return [EpochDashboard(logger, history, corpus.labels), final]
-
-
-def _read_once(
-    config: Config, precision: str, module: ClassificationModule, datamodule: FileContentDataModule, record: RunRecord
-) -> None:
-    features = encoder_outputs(config, precision, module, datamodule)
-    if features is None:
-        record.note(
-            "The head of this architecture reads more than the first token, so the frozen encoder computes all "
-            "documents again in each epoch."
-        )
-        return
-    datamodule.read_from(features)
+    final = FinalScores(logger, hyperparameters(config), best, [*task.scores, "loss"])
+    return [EpochCurves(logger, history, task.scores), *task.dashboard(logger), final]
 
 
 def _fit_in_memory(training: Training, reached: tuple[Path, int] | None, record: RunRecord) -> bool:
@@ -224,7 +206,7 @@ def _with_smaller_micro_batch(config: Config, record: RunRecord) -> Config:
     return replace(config, trainer=replace(config.trainer, micro_batch_size=smaller))
 
 
-def _say_if_disk_is_small(config: Config, run: Path, module: ClassificationModule, record: RunRecord) -> None:
+def _say_if_disk_is_small(config: Config, run: Path, module: FineTunedModule, record: RunRecord) -> None:
     counts = parameter_counts(module.net)
     kept = config.callbacks.checkpoint
     # The best, the last, those within epochs, and the one that is being written.
@@ -243,11 +225,9 @@ def _publish(alarms: list[dict[str, Any]], active: list[str], status: StatusFile
     record.update(alarms=alarms)
 
 
-def describe_model(config: Config, source: Encoder, module: ClassificationModule) -> dict[str, Any]:
+def describe_model(config: Config, task: Task, module: FineTunedModule) -> dict[str, Any]:
     """What reports say of the model."""
-    from doctune.nets.encoder import describe
-
-    return {"name": config.model.name, **describe(source.config), **parameter_counts(module.net)}
+    return {"name": config.model.name, **describe(task.source.config), **parameter_counts(module.net)}
 
 
 def load_best(training: Training, run: Path, record: RunRecord) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from doctune.corpus.prepare import Corpus
 from doctune.errors import ConfigError, DataError
 from doctune.files import write_json
 
@@ -72,17 +70,16 @@ class RunRecord:
             )
         self.update(config=dict(config))
 
-    def check_data(self, corpus: Corpus) -> None:
-        """Remember the documents and their parts; a resumed run must find the same.
+    def check_data(self, source: str, fingerprint: str) -> None:
+        """Remember what identifies the examples and their parts; a resumed run must find the same.
 
         Raises:
             DataError: it does not.
         """
-        print_now = fingerprint(corpus)
-        if self.facts.setdefault("data_fingerprint", print_now) != print_now:
+        if self.facts.setdefault("data_fingerprint", fingerprint) != fingerprint:
             raise DataError(
                 f"{self.path.parent} cannot be resumed: the documents, their labels or their parts are no longer those "
-                f"that it was trained on ({corpus.source} or its files have changed). Start a new run, or bring the "
+                f"that it was trained on ({source} or its files have changed). Start a new run, or bring the "
                 "files back."
             )
 
@@ -93,14 +90,6 @@ def _flat(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for key, value in config.items():
         flat |= _flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
     return flat
-
-
-def fingerprint(corpus: Corpus) -> str:
-    """What identifies the documents of a run, their labels, parts and contents."""
-    digest = hashlib.sha256()
-    for document in corpus.documents:
-        digest.update(f"{document.id}\0{document.label}\0{document.part}\0{document.content}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def now() -> str:

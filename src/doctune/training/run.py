@@ -6,7 +6,7 @@ import contextlib
 import logging
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,21 +15,15 @@ import lightning as L
 from filelock import FileLock, Timeout
 from transformers.utils import logging as transformers_logging
 
-from doctune.corpus.baselines import judge_baselines
-from doctune.corpus.division import advice_on_folds
-from doctune.corpus.prepare import Corpus, describe_account
 from doctune.errors import ConfigError, DoctuneError, TrainingError
-from doctune.inference.artifact import Artifact
 from doctune.reports.run import write_report
-from doctune.training import build, sources
-from doctune.training.build import Encoder
 from doctune.training.callbacks.status import StatusFile
 from doctune.training.checkpoint_io import disk_full_message, is_disk_full
-from doctune.training.config import Config, PretrainedConfig, ScratchConfig
+from doctune.training.config import Config
 from doctune.training.environment import describe_environment, promise
 from doctune.training.fit import Training, fit, load_best
-from doctune.training.modules.classification import ClassificationModule
 from doctune.training.record import RunRecord, now
+from doctune.training.tasks.choice import prepare_task
 
 log = logging.getLogger(__name__)
 
@@ -56,17 +50,18 @@ def _train(config: Config, run: Path) -> float:
     record.begin(describe_environment(), config.seed)
     log.info("%s", promise(config.seed, config.deterministic))
     with _phases(status, run):
-        corpus, source = _documents_and_encoder(config, run, status, record)
+        status.update(phase="extracting")
+        task = prepare_task(config, run, record)
         if not (run / "data" / "baselines.json").exists():
-            judge_baselines(corpus, run)
-        training = fit(config, run, corpus, source, status, record)
+            task.judge_baselines(run)
+        training = fit(config, run, task, status, record)
         status.update(phase="testing")
         _judge(training, run, record)
-        _export(run, config, corpus, source, training.module)
+        task.export(config, training.module, run / "model")
         status.update(phase="reporting")
         record.update(finished_at=now())
         summary = write_report(run)
-    log.info("\n%s\n%s", summary.read_text(encoding="utf-8"), _next_steps(run))
+    log.info("\n%s\n%s", summary.read_text(encoding="utf-8"), _next_steps(run, task.hints(_shown(run))))
     return float(record.facts["best_score"])
 
 
@@ -75,31 +70,6 @@ def is_finished(run: Path, config: Config, record: RunRecord) -> bool:
     if "finished_at" not in record.facts or not (run / "report" / "summary.txt").exists():
         return False
     return record.facts["stopped"] != "max_epochs" or config.trainer.max_epochs <= record.facts["max_epochs"]
-
-
-def _documents_and_encoder(config: Config, run: Path, status: StatusFile, record: RunRecord) -> tuple[Corpus, Encoder]:
-    """What cannot work fails here, in the order of how quickly it can be found out."""
-    status.update(phase="extracting")
-    data = sources.file_content(config.data)
-    rows = sources.manifest(data)
-    source = None
-    if isinstance(config.model, PretrainedConfig):
-        source = build.pretrained_encoder(config.model, data.max_length)
-    log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
-    corpus = sources.corpus(data, config.split, rows)
-    record.check_data(corpus)
-    advice = advice_on_folds(len(corpus.documents), sources.split_settings(config.split))
-    if advice:
-        log.info("%s", advice)
-    report = sources.audit(data, corpus)
-    corpus.write(run / "data", report)
-    for sentence in sources.say_findings(report):
-        record.keep(sentence)
-    log.info("Documents: %s.", describe_account(corpus))
-    if source is None and isinstance(config.model, ScratchConfig):
-        source = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
-    assert source is not None, "a model is either pretrained or from scratch"
-    return corpus, source
 
 
 def _judge(training: Training, run: Path, record: RunRecord) -> None:
@@ -115,25 +85,13 @@ def _judge(training: Training, run: Path, record: RunRecord) -> None:
     training.trainer.test(training.module, training.datamodule, verbose=False)
 
 
-def _export(run: Path, config: Config, corpus: Corpus, source: Encoder, module: ClassificationModule) -> None:
-    folder = run / "model"
-    module.net.save_pretrained(folder)
-    source.tokenizer.model_max_length = config.data.max_length
-    source.backend.no_truncation()  # the last window's limits must not be saved as the tokenizer's own
-    source.tokenizer.save_pretrained(folder)
-    settings = sources.extract_settings(sources.file_content(config.data))
-    Artifact(folder, "classification", corpus.labels, config.data.max_length, settings).save()
-
-
-def _next_steps(run: Path) -> str:
+def _next_steps(run: Path, hints: Mapping[str, str]) -> str:
     shown = _shown(run)
-    return (
-        f"Run folder: {shown}\n"
-        "Next:\n"
-        f"  doctune predict {shown} FILE_OR_FOLDER   label new files\n"
-        f"  tensorboard --logdir {shown}   look at the curves\n"
-        f"  cat {shown}/report/summary.txt   this summary, for pasting"
-    )
+    commands = dict(hints) | {
+        f"tensorboard --logdir {shown}": "look at the curves",
+        f"cat {shown}/report/summary.txt": "this summary, for pasting",
+    }
+    return "\n".join([f"Run folder: {shown}", "Next:", *(f"  {command}   {why}" for command, why in commands.items())])
 
 
 @contextmanager

@@ -2,10 +2,8 @@ import pytest
 import torch
 
 from doctune.errors import ConfigError
-from doctune.labels import Labels
 from doctune.training import build, sources
 from doctune.training.config import TrainerConfig
-from doctune.training.data.file_content import Facts
 
 
 @pytest.mark.parametrize(
@@ -81,25 +79,20 @@ def test_the_default_callbacks(compose):
 
 
 def test_warmup_may_be_given_in_steps(compose):
-    plan = build.optimisation(compose("trainer.max_epochs=4", "schedule.warmup_steps=7"), steps_per_epoch=50)
+    plan = build.optimisation(
+        compose("trainer.max_epochs=4", "schedule.warmup_steps=7"), steps_per_epoch=50, precision="32"
+    )
     assert plan.warmup_steps == 7
-    plan = build.optimisation(compose("trainer.max_epochs=1", "schedule.warmup_steps=70"), steps_per_epoch=50)
+    plan = build.optimisation(
+        compose("trainer.max_epochs=1", "schedule.warmup_steps=70"), steps_per_epoch=50, precision="32"
+    )
     assert plan.warmup_steps == 50
 
 
-def test_class_weights_are_computed_from_what_an_epoch_shows(compose):
-    facts = Facts(Labels(("x", "y")), (30, 10), (3, 1), (30, 30), 10)
-    assert build.document_loss(compose().loss, facts).weights.tolist() == [1, 1]
-
-
-def test_chance_is_what_the_class_shares_give(compose):
-    chance = build.chance(Facts(Labels(("x", "y")), (30, 10), (3, 1), (30, 10), 10))
-    assert chance.uniform_loss == pytest.approx(0.6931, abs=1e-4)
-    assert chance.majority["accuracy"] == 0.75
-
-
 def test_warmup_is_a_share_of_all_steps(compose):
-    plan = build.optimisation(compose("trainer.max_epochs=4", "schedule.warmup_ratio=0.25"), steps_per_epoch=50)
+    plan = build.optimisation(
+        compose("trainer.max_epochs=4", "schedule.warmup_ratio=0.25"), steps_per_epoch=50, precision="32"
+    )
     assert (plan.warmup_steps, plan.total_steps) == (50, 200)
 
 
@@ -107,12 +100,3 @@ def test_a_window_that_the_encoder_cannot_read_is_refused(compose, tiny_encoder)
     config = compose("model=roberta", f"model.path={tiny_encoder('roberta')}", "data.max_length=66")
     with pytest.raises(ConfigError, match=r"data\.max_length=66 is more than roberta can read: 64 tokens\."):
         build.pretrained_encoder(config.model, config.data.max_length)
-
-
-@pytest.mark.parametrize(("precision", "fused"), [("16-mixed", False), ("bf16-mixed", True), ("32", True)])
-def test_gradients_with_a_scale_are_not_left_to_a_fused_optimiser(compose, tiny_encoder, precision, fused):
-    # It would take the scale back itself, after the gradients were clipped with it.
-    config = compose("model=minilm", f"model.path={tiny_encoder('bert')}", "data.max_length=32")
-    source = build.pretrained_encoder(config.model, config.data.max_length)
-    module = build.module(config, source, Facts(Labels(("x", "y")), (3, 3), (1, 1), (3, 3), 2), precision)
-    assert module.configure_optimizers()["optimizer"].defaults["fused"] is fused

@@ -60,7 +60,7 @@ class History(Callback):
         """Add up the loss, the real tokens and the cells of the padded batch, once their step is done."""
         if batch["scale"]:
             cells = batch["attention_mask"].numel() if "attention_mask" in batch else batch["tokens"]
-            self._pending.append((outputs["objective"], len(batch["labels"]), batch["tokens"], cells))
+            self._pending.append((outputs["objective"], len(batch["index"]), batch["tokens"], cells))
         if not batch["ends_step"]:
             return
         for objective, documents, tokens, cells in self._pending:

@@ -21,10 +21,6 @@ _INITIAL_RANGE = (0.5, 1.5)
 _FLAT_AFTER, _FLAT_SHARE = 2, 0.98
 # In the second half of the run, losses above this share of chance are called high.
 _HIGH_SHARE = 0.6
-_MAJORITY = {
-    "max": "always answering with the most frequent class",
-    "min": "answering with the shares of the classes",
-}
 
 
 class DivergedError(TrainingError):
@@ -33,15 +29,19 @@ class DivergedError(TrainingError):
 
 @dataclass(frozen=True)
 class Chance:
-    """What an untrained model reaches: the loss of its first step (ln L), and what the class shares alone give.
+    """What a model that has learnt nothing reaches, and a cheap baseline.
 
-    `majority` are the validation scores of always answering with the most frequent training label; its `loss` is the
-    cross entropy of the shares of the training labels. `train_loss` is the same on the training documents.
+    `uniform_loss` is that of the first step, `choices` says the number of what it chooses from; `train_loss` is what
+    can be had on the training examples without reading them. `levels` are the validation scores of the baseline
+    `name`, and `words` say for each of them how it is reached.
     """
 
     uniform_loss: float
+    choices: str
     train_loss: float
-    majority: dict[str, float]
+    name: str
+    levels: dict[str, float]
+    words: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class LearningGuards(Callback):
     ) -> None:
         """Keep the plain loss of a finished step, and look at the kept ones now and then."""
         if batch["scale"]:
-            self._window.append((outputs["cross_entropy"], len(batch["labels"])))
+            self._window.append((outputs["cross_entropy"], len(batch["index"])))
         if batch["ends_step"]:
             self._end_step(trainer)
         if batch["ends_step"] and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -180,7 +180,7 @@ class LearningGuards(Callback):
                 "initial_loss",
                 1,
                 f"The first step's loss is {loss:.2f}, and a model that knows nothing yet has {expected:.2f} "
-                f"(ln of the number of classes). {cause}",
+                f"(ln of {self._chance.choices}). {cause}",
             )
 
     def _check_flat(self, epoch: int, epochs: int, train_loss: float) -> None:
@@ -197,7 +197,8 @@ class LearningGuards(Callback):
             self._alarms.clear("no_learning", epoch)
 
     def _check_majority(self, epoch: int, value: float) -> None:
-        level = self._chance.majority[self._monitor.removeprefix("val/")]
+        metric = self._monitor.removeprefix("val/")
+        level = self._chance.levels[metric]
         margin = value - level if self._mode == "max" else level - value
         is_better = margin > 1e-6  # torchmetrics computes in single precision
         if is_better:
@@ -206,8 +207,8 @@ class LearningGuards(Callback):
             self._alarms.raise_alarm(
                 "majority",
                 epoch,
-                f"Worse than the majority baseline in epoch {epoch}: {self._monitor} is {value:.4f}, and "
-                f"{_MAJORITY[self._mode]} gives {level:.4f}. To try: more epochs, another optim.lr, "
+                f"Worse than the {self._chance.name} baseline in epoch {epoch}: {self._monitor} is {value:.4f}, and "
+                f"{self._chance.words[metric]} gives {level:.4f}. To try: more epochs, another optim.lr, "
                 "loss.class_weights=none; or look whether the labels belong to the texts.",
             )
 

@@ -6,27 +6,23 @@ Shapes: N documents of a part, B documents of a batch, T tokens, F features, D h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from doctune.corpus.division import LabelledDocument
 from doctune.corpus.prepare import Corpus
 from doctune.corpus.tokens import Tokens, tokenise
 from doctune.labels import Labels
-from doctune.training.data.batches import BatchPlan, LengthAwareBatches, MicroBatch, in_length_order
+from doctune.training.data.batched import PARTS, Batch, BatchedDataModule
+from doctune.training.data.batches import BatchPlan, MicroBatch
 from doctune.training.data.sampling import ClassSampling, epoch_counts
 from doctune.training.data.views import RandomViews
-
-Batch = dict[str, Any]
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,11 @@ class Facts:
     val_counts: tuple[int, ...]
     shown_counts: tuple[int, ...]
     steps_per_epoch: int
+
+    @property
+    def examples_per_epoch(self) -> int:
+        """Documents that an epoch shows."""
+        return sum(self.shown_counts)
 
 
 class TokenDataset(Dataset[Batch]):
@@ -101,26 +102,12 @@ class FeatureDataset(Dataset[Batch]):
         }
 
 
-class FixedBatches(Dataset[Batch]):
-    """The batches of an evaluation, which are always the same."""
-
-    def __init__(self, documents: TokenDataset | FeatureDataset, batches: Sequence[MicroBatch]) -> None:
-        self._documents = documents
-        self._batches = batches
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, number: int) -> Batch:
-        return self._documents.__getitems__(self._batches[number])
-
-
 def _rest(micro: MicroBatch, label_ids: torch.Tensor) -> Batch:
     index = torch.tensor(micro.indices)
     return {"labels": label_ids[index], "index": index, "scale": micro.scale, "ends_step": micro.ends_step}
 
 
-class FileContentDataModule(LightningDataModule):
+class FileContentDataModule(BatchedDataModule):
     """Batches of a prepared corpus.
 
     Args:
@@ -129,7 +116,7 @@ class FileContentDataModule(LightningDataModule):
         pad_id: the token that fills batches up.
         cache: where tokens are kept.
         max_length: window length in tokens.
-        plan: how an effective batch is cut; Lightning's ranks are filled in.
+        plan: how an effective batch is cut.
         seed: of the order of training documents.
         sampling: method and strength, see `epoch_counts`.
         views: what training sees of a document; None: its first window.
@@ -152,16 +139,14 @@ class FileContentDataModule(LightningDataModule):
         windows: int = 1,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(plan=plan, seed=seed, num_workers=num_workers)
         self._corpus = corpus
         self._tokenizer = tokenizer
         self._pad_id = pad_id
         self._cache = cache
         self._max_length = max_length
-        self._plan, self._seed = plan, seed
         self._sampling = sampling
         self._views, self._windows = views, windows
-        self._num_workers = num_workers
         self._tokens: dict[str, Tokens] = {}
         self._features: Mapping[str, NDArray[np.float32]] = {}
 
@@ -187,33 +172,23 @@ class FileContentDataModule(LightningDataModule):
         """Give a frozen encoder's outputs, (N, F, D) per part, in place of token ids from now on."""
         self._features = features
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Length-aware batches; Lightning sets the epoch through the sampler."""
-        batches = LengthAwareBatches(
-            self._tokens["train"].lengths(), self._ranked_plan(), seed=self._seed, sampling=self._class_sampling()
-        )
-        if self.trainer is not None:
-            # Lightning asks for the first batches before it sets the epoch, and workers prepare them at once. A new run
-            # has zeros here.
-            loop = self.trainer.fit_loop
-            batches.set_epoch(loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
-            batches.skip_once(loop.epoch_loop.batch_progress.current.ready % len(batches))
-        return self._loader(self._dataset("train"), batch_sampler=batches, collate_fn=_as_it_is)
+    def lengths(self, part: str) -> NDArray[np.int64]:
+        """Tokens in the first window of each document, (N,)."""
+        return self._tokens[part].lengths()
 
-    def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """The documents that choose, and the sample of training documents that the gap compares them with."""
-        sample = self._training_sample()
-        sampled = in_length_order(self._tokens["train"].lengths()[sample], self._plan.micro)
-        moved = [micro._replace(indices=tuple(sample[list(micro.indices)].tolist())) for micro in sampled]
-        return [self._evaluation_loader("val"), self._fixed_loader("train", moved)]
+    def examples(self, part: str) -> TokenDataset | FeatureDataset:
+        """The documents of a part."""
+        label_ids = self._corpus.label_ids(self._corpus.part(part))
+        if part in self._features:
+            return FeatureDataset(self._features[part], self._tokens[part].lengths(), label_ids)
+        return TokenDataset(self._tokens[part], label_ids, self._pad_id, self._views)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """The documents that judge."""
-        return self._evaluation_loader("test")
-
-    def predict_dataloader(self) -> list[DataLoader[Batch]]:
-        """All documents, part by part, in the order of `PARTS`."""
-        return [self._evaluation_loader(part) for part in PARTS]
+    def sampling(self) -> ClassSampling | None:
+        """How often an epoch shows the documents of each class."""
+        if self._sampling[0] == "none":
+            return None
+        label_ids = np.asarray(self._corpus.label_ids(self._corpus.part("train")))
+        return ClassSampling(label_ids, epoch_counts(self._counts("train"), *self._sampling))
 
     def _tokenise(self, part: str) -> Tokens:
         documents: Sequence[LabelledDocument] = self._corpus.part(part)
@@ -225,47 +200,3 @@ class FileContentDataModule(LightningDataModule):
     def _counts(self, part: str) -> tuple[int, ...]:
         ids = self._corpus.label_ids(self._corpus.part(part))
         return tuple(np.bincount(ids, minlength=len(self._corpus.labels)).tolist())
-
-    def _class_sampling(self) -> ClassSampling | None:
-        if self._sampling[0] == "none":
-            return None
-        label_ids = np.asarray(self._corpus.label_ids(self._corpus.part("train")))
-        return ClassSampling(label_ids, epoch_counts(self._counts("train"), *self._sampling))
-
-    def _training_sample(self) -> NDArray[np.int64]:
-        """As many training documents as there are validation documents; always the same ones."""
-        train, val = len(self._tokens["train"]), len(self._tokens["val"])
-        return np.sort(np.random.default_rng(self._seed).permutation(train)[:val])
-
-    def _ranked_plan(self) -> BatchPlan:
-        if self.trainer is None:
-            return self._plan
-        return replace(self._plan, rank=self.trainer.global_rank, num_ranks=self.trainer.world_size)
-
-    def _evaluation_loader(self, part: str) -> DataLoader[Batch]:
-        return self._fixed_loader(part, in_length_order(self._tokens[part].lengths(), self._plan.micro))
-
-    def _fixed_loader(self, part: str, batches: Sequence[MicroBatch]) -> DataLoader[Batch]:
-        plan = self._ranked_plan()
-        mine = batches[plan.rank :: plan.num_ranks]
-        return self._loader(FixedBatches(self._dataset(part), mine), batch_size=None)
-
-    def _dataset(self, part: str) -> TokenDataset | FeatureDataset:
-        label_ids = self._corpus.label_ids(self._corpus.part(part))
-        if part in self._features:
-            return FeatureDataset(self._features[part], self._tokens[part].lengths(), label_ids)
-        return TokenDataset(self._tokens[part], label_ids, self._pad_id, self._views)
-
-    def _loader(self, dataset: Dataset[Batch], **batching: Any) -> DataLoader[Batch]:
-        return DataLoader(
-            dataset,
-            **batching,
-            num_workers=self._num_workers,
-            persistent_workers=self._num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
-
-
-def _as_it_is(batch: Any) -> Any:
-    """`__getitems__` has made a batch already."""
-    return batch

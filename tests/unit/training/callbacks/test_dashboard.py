@@ -12,14 +12,8 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard.summary import compute_curve
 
 from doctune.scoring.classification import confusion_matrix
-from doctune.training.callbacks.dashboard import (
-    INTERVALS,
-    GradientNorm,
-    ValidationCounts,
-    confusion_picture,
-    escaped,
-    hyperparameters,
-)
+from doctune.training.callbacks.class_dashboard import INTERVALS, ValidationCounts, confusion_picture
+from doctune.training.callbacks.dashboard import GradientNorm, escaped, hyperparameters
 
 NUM_LABELS = 4
 

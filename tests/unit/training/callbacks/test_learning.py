@@ -14,7 +14,15 @@ from doctune.training.alarms import Alarms
 from doctune.training.callbacks.learning import Chance, DivergedError, LearningGuards
 
 # Four classes: ln 4 is 1.39.
-CHANCE = Chance(uniform_loss=math.log(4), train_loss=1.2, majority={"f1_macro": 0.2, "accuracy": 0.5, "loss": 1.25})
+CHANCE = Chance(
+    uniform_loss=math.log(4),
+    choices="the number of classes",
+    train_loss=1.2,
+    name="majority",
+    levels={"f1_macro": 0.2, "accuracy": 0.5, "loss": 1.25},
+    words=dict.fromkeys(("f1_macro", "accuracy"), "always answering with the most frequent class")
+    | {"loss": "answering with the shares of the classes"},
+)
 STEPS = 4
 LEARNING = [1.4, 1.3, 1.2, 1.1]
 HEALTHY = [1.0, 0.8, 0.6, 0.4]
@@ -26,7 +34,7 @@ DIVERGED = (
 
 
 def forward_pass(ends_step, documents=2, scale=0.5):
-    return {"labels": torch.zeros(documents, dtype=torch.long), "scale": scale, "ends_step": ends_step}
+    return {"index": torch.zeros(documents, dtype=torch.long), "scale": scale, "ends_step": ends_step}
 
 
 class Scripted(LightningModule):
@@ -45,7 +53,7 @@ class Scripted(LightningModule):
     def training_step(self, batch, batch_idx):
         loss = self.losses[self.met] if self.met < len(self.losses) else self.losses[-1]
         self.met += 1
-        return {"loss": self.weight.sum(), "cross_entropy": torch.tensor(loss * len(batch["labels"]))}
+        return {"loss": self.weight.sum(), "cross_entropy": torch.tensor(loss * len(batch["index"]))}
 
     def validation_step(self, batch, batch_idx):
         pass
@@ -247,7 +255,7 @@ def feed(guards, *passes):
     trainer = SimpleNamespace(current_epoch=0, global_step=0, log_every_n_steps=1, optimizers=rate)
     for loss, batch in passes:
         trainer.global_step += batch["ends_step"]
-        outputs = {"cross_entropy": torch.tensor(loss * len(batch["labels"]))}
+        outputs = {"cross_entropy": torch.tensor(loss * len(batch["index"]))}
         guards.on_train_batch_end(trainer, None, outputs, batch, 0)
     return guards.state_dict()
 

@@ -5,10 +5,12 @@ import torch
 from doctune.corpus.tokens import tokenise
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import build, sources
+from doctune.training.data.batched import PARTS
 from doctune.training.data.batches import BatchPlan, LengthAwareBatches, MicroBatch
-from doctune.training.data.file_content import PARTS, TokenDataset
+from doctune.training.data.file_content import TokenDataset
 from doctune.training.data.sampling import ClassSampling
 from doctune.training.data.views import RandomViews
+from doctune.training.tasks.classification import FileContent
 
 TEXTS = ["one two three", "one", "two two"]
 
@@ -30,7 +32,7 @@ def datamodule(compose, tiny, manifest_of_files, tmp_path):
         data = sources.file_content(config.data)
         corpus = sources.corpus(data, config.split, sources.manifest(data))
         encoder = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
-        return build.datamodule(config, corpus, encoder)
+        return FileContent(corpus, encoder).datamodule(config)
 
     return make
 

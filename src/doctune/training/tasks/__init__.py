@@ -1,0 +1,1 @@
+"""What each kind of data brings to the story of a run."""
