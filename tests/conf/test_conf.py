@@ -23,6 +23,8 @@ SCHEMAS = {
     "/schema/model/pretrained": schema.PretrainedConfig,
     "/schema/model/scratch": schema.ScratchConfig,
     "/schema/data/file_content": schema.FileContentConfig,
+    "/schema/data/chunks": schema.ChunksConfig,
+    "/schema/data/squad": schema.SquadConfig,
 }
 
 

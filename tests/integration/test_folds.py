@@ -1,5 +1,6 @@
 """A k-fold run as a person types it: the same folds everywhere, resumable, and what they say together."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -129,7 +130,19 @@ def test_another_configuration_is_not_mixed_into_the_same_folder(recipe, whole):
     assert results(whole)["missing"] == []
 
 
-@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+NO_RAY = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'doctune[scale]'"
+)
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        "joblib",
+        pytest.param("submitit_local", marks=pytest.mark.slow),
+        pytest.param("ray", marks=[pytest.mark.slow, NO_RAY]),
+    ],
+)
 def test_other_launchers_make_the_same_folds(recipe, whole, tmp_path, launcher):
     overrides = [*recipe, f"hydra/launcher={launcher}", "hydra.sweep.dir=multirun/launched"]
     status, said = finish(start(tmp_path, *overrides, *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else [])))

@@ -1,7 +1,8 @@
 """Say what the folds of a k-fold multirun say together: mean and spread, out-of-fold scores, suspect labels.
 
-DIR is the folder of a multirun made with `python train.py sweep=kfold`; the results are written to DIR/kfold. Missing,
-unfinished and failed folds are listed with how to make them. Exits 0 when every fold has finished, else 1.
+DIR is the folder of a multirun made with `python train.py sweep=kfold`; the results are written to DIR/kfold, whose
+index.html is the report to look at. Missing, unfinished and failed folds are listed with how to make them. Exits 0 when
+every fold has finished, else 1.
 """
 
 from __future__ import annotations

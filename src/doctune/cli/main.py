@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "where a run stands",
     "compare": "runs side by side, with a significance test and release gates",
     "predict": "labels for files, folders, or text on stdin",
+    "ask": "an answer from documents",
     "folds": "what the folds of a multirun say together",
 }
 # These are configured with Hydra: their arguments are overrides, which Hydra parses itself.

@@ -9,9 +9,9 @@ Shapes: N documents of a part, L labels.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_CHARS = 4000
 NUM_FEATURES = 2**17
-BATCH_DOCUMENTS = 1024
+BATCH_DOCUMENTS, BATCH_CHARS = 1024, 8 * 1024 * 1024
 TOKENS = r"[^\W\d_]+|\d+|[^\w\s]|_"  # letters, digits, and every punctuation mark by itself
 
 # ALPHA is the SVM's L2 penalty: C = 1 / (ALPHA x N), so 20 at 5,000 documents. Chosen, with the averaging and the class
@@ -52,21 +52,38 @@ class Baseline:
     test: NDArray[np.int64]
 
 
-def judge_baselines(corpus: Corpus, run: Path) -> None:
+def judge_baselines(corpus: Corpus, run: Path, *, max_chars: int | None = MAX_CHARS) -> None:
     """Fit both baselines on the training texts of a corpus and write what they score on its other parts.
 
     Writes `data/baselines.json` (see `score_baselines`) and `predictions/baselines_test.parquet` (columns id, majority,
     tfidf_svm: label names), from which the report judges the difference document by document.
+
+    Args:
+        corpus: documents with their parts and labels.
+        run: the run's folder.
+        max_chars: characters of each text that the SVM reads; None: all of it.
     """
     train, val, test = (corpus.part(part) for part in ("train", "val", "test"))
-    train_ids, val_ids, test_ids = (np.asarray(corpus.label_ids(part), dtype=np.int64) for part in (train, val, test))
-    baselines = (
-        majority(train_ids, len(val), len(test), len(corpus.labels)),
-        tfidf_svm(corpus.texts(train), train_ids, corpus.texts(val), corpus.texts(test)),
-    )
-    write_json(run / "data" / "baselines.json", score_baselines(baselines, val_ids, test_ids, len(corpus.labels)))
+    train_ids = np.asarray(corpus.label_ids(train), dtype=np.int64)
+    svm = tfidf_svm(corpus.texts(train), train_ids, corpus.texts(val), corpus.texts(test), max_chars=max_chars)
+    add_baselines(corpus, run, [majority(train_ids, len(val), len(test), len(corpus.labels)), svm])
+
+
+def add_baselines(corpus: Corpus, run: Path, baselines: Sequence[Baseline]) -> None:
+    """Write baselines beside those that stand in the run's folder already; scores last, as the sign that all is there.
+
+    Args:
+        corpus: documents with their parts and labels.
+        run: the run's folder.
+        baselines: what they predict for the corpus's validation and test documents.
+    """
+    val, test = (corpus.part(part) for part in ("val", "test"))
+    val_ids, test_ids = (np.asarray(corpus.label_ids(part), dtype=np.int64) for part in (val, test))
+    file = run / "data" / "baselines.json"
+    judged = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     ids = [document.id for document in test]
     write_predictions(baselines, ids, corpus.labels, run / "predictions" / "baselines_test.parquet")
+    write_json(file, judged | score_baselines(baselines, val_ids, test_ids, len(corpus.labels)))
 
 
 def majority(train_ids: Ids, num_val: int, num_test: int, num_labels: int) -> Baseline:
@@ -87,7 +104,7 @@ def tfidf_svm(
     test_texts: Iterable[str],
     *,
     seed: int = 0,
-    max_chars: int = MAX_CHARS,
+    max_chars: int | None = MAX_CHARS,
 ) -> Baseline:
     """Fit a linear SVM on TF-IDF features of the training texts and predict the others.
 
@@ -107,6 +124,7 @@ def tfidf_svm(
         seed: the order in which the descent meets the documents; the result depends on nothing else.
         max_chars: only the beginning of each text is read. Longer beginnings scored no higher on files (8,000 against
             2,000 characters: within half a point of macro F1), and a classifier sees some 2,000 characters itself.
+            None: all of each text, for classifiers of long documents.
 
     Raises:
         DataError: there is no training document, or texts and ids differ in number.
@@ -136,12 +154,15 @@ def score_baselines(
 
 
 def write_predictions(baselines: Sequence[Baseline], ids: Sequence[str], labels: Labels, path: Path) -> None:
-    """Write the baselines' label for every test document: one row per id, one column per baseline."""
+    """Write the baselines' label for every test document, beside those that are there: one row per id, one column per
+    baseline."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {baseline.name: [labels.names[index] for index in baseline.test] for baseline in baselines}
-    table = pa.table({"id": list(ids), **columns}, schema=pa.schema([(c, pa.string()) for c in ("id", *columns)]))
+    columns: dict[str, list[str]] = pq.read_table(path).to_pydict() if path.exists() else {}
+    columns |= {"id": list(ids)}
+    columns |= {baseline.name: [labels.names[index] for index in baseline.test] for baseline in baselines}
+    table = pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
     with written_whole(path) as temporary:
         pq.write_table(table, temporary)
 
@@ -178,18 +199,20 @@ def _fit(counts: csr_matrix, train_ids: Ids, seed: int) -> Callable[[csr_matrix]
     return lambda others: svm.predict(tfidf.transform(others, copy=False))
 
 
-def _predict_batches(predict: Callable[[csr_matrix], Ids], texts: Iterable[str], max_chars: int) -> NDArray[np.int64]:
+def _predict_batches(
+    predict: Callable[[csr_matrix], Ids], texts: Iterable[str], max_chars: int | None
+) -> NDArray[np.int64]:
     predicted = [predict(counts) for counts in _count_batches(texts, max_chars)]
     return np.concatenate([np.empty(0, np.int64), *predicted]).astype(np.int64)
 
 
-def _count_tokens(texts: Iterable[str], max_chars: int) -> csr_matrix:
+def _count_tokens(texts: Iterable[str], max_chars: int | None) -> csr_matrix:
     from scipy.sparse import csr_matrix, vstack
 
     return vstack([csr_matrix((0, NUM_FEATURES), dtype=np.float32), *_count_batches(texts, max_chars)], format="csr")
 
 
-def _count_batches(texts: Iterable[str], max_chars: int) -> Iterator[csr_matrix]:
+def _count_batches(texts: Iterable[str], max_chars: int | None) -> Iterator[csr_matrix]:
     """Hashed counts of single tokens and pairs, `(batch, NUM_FEATURES)` float32; one batch of texts is held."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
@@ -202,6 +225,19 @@ def _count_batches(texts: Iterable[str], max_chars: int) -> Iterator[csr_matrix]
         norm=None,
         dtype=np.float32,
     )
-    beginnings = (text[:max_chars] for text in texts)
-    while batch := list(islice(beginnings, BATCH_DOCUMENTS)):
+    for batch in _batches(text[:max_chars] for text in texts):
         yield hashing.transform(batch)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in batches of a bounded number of documents and, up to the last one's length, of characters."""
+    batch: list[str] = []
+    num_chars = 0
+    for text in texts:
+        batch.append(text)
+        num_chars += len(text)
+        if len(batch) == BATCH_DOCUMENTS or num_chars >= BATCH_CHARS:
+            yield batch
+            batch, num_chars = [], 0
+    if batch:
+        yield batch

@@ -11,12 +11,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from doctune.corpus.arrays import GrowingArray
 from doctune.corpus.store import mark_used
 from doctune.files import written_whole
 from doctune.text.windows import leading_windows
@@ -86,12 +87,17 @@ def tokenise(
 
 
 def _key(tokenizer: Tokenizer, max_length: int, windows: int, source: str, contents: Sequence[str]) -> str:
-    definition = json.loads(tokenizer.to_str())
-    definition.update(truncation=max_length, padding=None)  # these two are state, left by whoever used it last
-    digest = hashlib.sha256(json.dumps([source, windows, definition], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([source, windows, definition(tokenizer, max_length)], sort_keys=True).encode())
     for content in contents:
         digest.update(content.encode())
     return digest.hexdigest()[:16]
+
+
+def definition(tokenizer: Tokenizer, max_length: int) -> dict[str, Any]:
+    """What a tokenizer does to a text, for a cache's key."""
+    found: dict[str, Any] = json.loads(tokenizer.to_str())
+    found.update(truncation=max_length, padding=None)  # these two are state, left by whoever used it last
+    return found
 
 
 def _windows(
@@ -104,39 +110,10 @@ def _windows(
 
 def _write(folder: Path, documents: Iterator[Sequence[Sequence[int]]]) -> None:
     offsets, starts = array("q", [0]), array("q", [0])
-    with written_whole(folder / "ids.npy") as temporary, _FlatFile(temporary) as flat:
+    with written_whole(folder / "ids.npy") as temporary, GrowingArray(temporary, np.int32) as flat:
         for windows in documents:
             offsets.extend(flat.append(window) for window in windows)
             starts.append(starts[-1] + len(windows))
     for name, values in {"offsets.npy": offsets, "starts.npy": starts}.items():
         with written_whole(folder / name) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.asarray(values, dtype=np.int64))
-
-
-class _FlatFile:
-    """An .npy file of int32 that grows: the header with the final length is written on leaving."""
-
-    def __init__(self, path: Path) -> None:
-        self._stream = path.open("wb")
-        self._length = 0
-        self._write_header()
-
-    def append(self, ids: Sequence[int]) -> int:
-        """Add ids and return the length so far."""
-        self._stream.write(np.asarray(ids, dtype=np.int32).tobytes())
-        self._length += len(ids)
-        return self._length
-
-    def _write_header(self) -> None:
-        # NumPy pads headers to a multiple of 64 bytes and reserves digits for growing arrays, so that both fit in 128.
-        header = {"descr": "<i4", "fortran_order": False, "shape": (self._length,)}
-        np.lib.format.write_array_header_1_0(self._stream, header)
-
-    def __enter__(self) -> _FlatFile:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        if kind is None:
-            self._stream.seek(0)
-            self._write_header()
-        self._stream.close()

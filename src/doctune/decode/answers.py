@@ -18,6 +18,15 @@ Places = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
+class SpanSettings:
+    """What is an answer: at most so many tokens; `n_best` spans of a window are kept, from the `top_k` best ends."""
+
+    max_answer_length: int = 30
+    n_best: int = 5
+    top_k: int = 20
+
+
+@dataclass(frozen=True)
 class WindowSpans:
     """The best spans of one window, arrays `(n,)`, and the score (logit) of having no answer in it.
 

@@ -9,24 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from doctune import __version__
+from doctune.decode.answers import SpanSettings
 from doctune.errors import ArtifactError
 from doctune.files import write_json
 from doctune.labels import Labels
+from doctune.text.chunks import ChunkSettings
 from doctune.text.extract import ExtractSettings
+from doctune.text.questions import WindowSettings
 
 SCHEMA = 1
 SETTINGS_FILE = "doctune.json"
 
 
 @dataclass(frozen=True)
+class ReadingSettings:
+    """How a reader cuts contexts and chooses answers.
+
+    `no_answer_threshold`: no answer is given where the score of none is so much above the best span's; None always
+    answers.
+    """
+
+    windows: WindowSettings
+    spans: SpanSettings
+    no_answer_threshold: float | None = None
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """What inference needs besides weights and tokenizer."""
+    """What inference needs besides weights and tokenizer.
+
+    `reading` is for readers, labels are for classifiers, `chunks` for those of long documents.
+    """
 
     folder: Path
     task: str
     labels: Labels
     max_length: int
     extract: ExtractSettings
+    reading: ReadingSettings | None = None
+    chunks: ChunkSettings | None = None
 
     def save(self) -> None:
         """Write `doctune.json` into the folder."""
@@ -38,6 +59,10 @@ class Artifact:
             "max_length": self.max_length,
             "extract": asdict(self.extract),
         }
+        if self.reading is not None:
+            settings["reading"] = asdict(self.reading)
+        if self.chunks is not None:
+            settings["chunks"] = asdict(self.chunks)
         write_json(self.folder / SETTINGS_FILE, settings)
 
 
@@ -84,4 +109,11 @@ def _from_settings(folder: Path, settings: Mapping[str, Any]) -> Artifact:
         labels=Labels(tuple(settings["labels"])),
         max_length=int(settings["max_length"]),
         extract=ExtractSettings(**settings["extract"]),
+        reading=_reading(settings["reading"]) if "reading" in settings else None,
+        chunks=ChunkSettings(**settings["chunks"]) if "chunks" in settings else None,
     )
+
+
+def _reading(settings: Mapping[str, Any]) -> ReadingSettings:
+    windows, spans = WindowSettings(**settings["windows"]), SpanSettings(**settings["spans"])
+    return ReadingSettings(windows, spans, settings["no_answer_threshold"])

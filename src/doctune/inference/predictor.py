@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,10 @@ from doctune.decode.classification import predictions
 from doctune.documents import Prediction
 from doctune.errors import ArtifactError
 from doctune.inference.artifact import Artifact, load_artifact
+from doctune.inference.long_documents import LongDocumentNet
 from doctune.text.windows import head_windows
 
+TASKS = ("classification", "hierarchical_classification")
 # Texts that are sorted by length together: bounds memory and keeps padding low.
 _TEXTS_PER_SORT = 512
 
@@ -32,14 +35,15 @@ class Predictor:
     """
 
     def __init__(self, artifact: Artifact, batch_size: int = 16) -> None:
-        if artifact.task != "classification":
+        if artifact.task not in TASKS:
             raise ArtifactError(
                 f"{artifact.folder} was trained for {artifact.task}; `doctune predict` needs a classifier."
             )
         self.artifact = artifact
         self._batch_size = batch_size
         self._tokenizer = _tokenizer(artifact.folder)
-        self._net = _net(artifact.folder)
+        self._long = LongDocumentNet(artifact, self._tokenizer) if artifact.chunks else None
+        self._net: Any = None if artifact.chunks else _net(artifact.folder)
 
     def predict(self, texts: Iterable[str]) -> Iterator[Prediction]:
         """One prediction per text, in order; reads ahead a bounded number of texts."""
@@ -48,6 +52,8 @@ class Predictor:
             yield from predictions(self._logits(chunk), self.artifact.labels)
 
     def _logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if self._long is not None:
+            return self._long.logits(texts)
         windows = head_windows(self._tokenizer, texts, self.artifact.max_length)
         order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         logits = np.empty((len(windows), len(self.artifact.labels)), dtype=np.float32)

@@ -69,6 +69,45 @@ def focal_sum(logits: Tensor, targets: Tensor, weights: Tensor, gamma: float, la
     return -(wanted * weights * doubt**gamma * log_probabilities).sum()
 
 
+def span_losses(
+    start_logits: Tensor,
+    end_logits: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    context: Tensor,
+    cls: Tensor,
+    *,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The mean cross entropy of an answer's start and end, (B,); 0 where they are negative: nobody knows them.
+
+    Only tokens of the context and the one that stands for no answer can be chosen, so that a model that knows nothing
+    has the loss ln(number of these).
+
+    Args:
+        start_logits, end_logits: (B, T).
+        starts, ends: (B,) tokens.
+        context: (B, T), whether a token belongs to the context.
+        cls: (B,), the token for no answer.
+        label_smoothing: share of the target's probability that is spread over the tokens that can be chosen.
+    """
+    allowed = context.scatter(1, cls[:, None], True)
+    both = (
+        _position_losses(start_logits, starts, allowed, label_smoothing),
+        _position_losses(end_logits, ends, allowed, label_smoothing),
+    )
+    return torch.stack(both).mean(dim=0)
+
+
+def _position_losses(logits: Tensor, targets: Tensor, allowed: Tensor, label_smoothing: float) -> Tensor:
+    log_chances = F.log_softmax(logits.masked_fill(~allowed, -torch.inf), dim=1)
+    losses = F.nll_loss(log_chances, targets, reduction="none", ignore_index=-100)
+    if not label_smoothing:
+        return losses
+    spread = -log_chances.masked_fill(~allowed, 0.0).sum(dim=1) / allowed.sum(dim=1)
+    return torch.where(targets >= 0, (1 - label_smoothing) * losses + label_smoothing * spread, losses)
+
+
 class DocumentLoss(nn.Module):
     """The training loss of a classifier as one object, which follows its net to a device.
 

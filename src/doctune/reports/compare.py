@@ -1,10 +1,11 @@
 """Finished runs side by side: their settings, scores and cost, and whether one is better than the others.
 
-Every run is compared with the best one on the test documents that all have in common. It is worse if two tests agree:
-the 95 % interval of the difference of the judged metric (`intervals.paired_difference`) lies above 0, and McNemar's
-test on right and wrong (`scoring.paired`, corrected by Holm for several runs) finds p < 0.05 in the same direction.
+A k-fold multirun is one run here; see `compare_folds`.
 
-Shapes: N shared documents.
+Every run is compared with the best one on the test documents, or questions, that all have in common. It is worse if two
+tests agree: the 95 % bootstrap interval of the difference of the judged metric over them lies above 0, and McNemar's
+test on right and wrong (`scoring.paired`, corrected by Holm for several runs) finds p < 0.05 in the same direction. An
+answer is right that is an exact match. What differs between classifiers and readers, `compare_shared` says.
 """
 
 from __future__ import annotations
@@ -16,23 +17,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from doctune.errors import ArtifactError
+from doctune.reports.compare_answers import share_answers
+from doctune.reports.compare_folds import PooledFolds, is_kfold, read_pooled
+from doctune.reports.compare_labels import share_labels
+from doctune.reports.compare_shared import TASKS, Shared, Task, listed
 from doctune.reports.gates import Gate, apply_gates
 from doctune.reports.locate import STATUS_FILE, find_run
 from doctune.reports.numbers import counted
-from doctune.reports.records import RunRecords, read_run
+from doctune.reports.reader_records import ReaderRecords, read_reader_run
+from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING, RunRecords, read_run, read_task
 from doctune.reports.status import read_raw
-from doctune.reports.verdict import METRIC_WORDS, MIN_DOCUMENTS, judged_metric
-from doctune.scoring.classification import STATISTICS, confusion_matrix
-from doctune.scoring.intervals import paired_difference
-from doctune.scoring.paired import holm, mcnemar
+from doctune.reports.verdict import ALL_METRIC_WORDS, MIN_DOCUMENTS
+from doctune.scoring.paired import holm
 
 SCHEMA = 1
 SIGNIFICANT = 0.05
-MAX_NAMED = 5
 COPIED = ("test", "val", "gap", "training_seconds", "parameters", "epochs", "best_epoch", "monitor")
 NOT_KNOWABLE = (
     "Whether any of these runs was picked for its test score cannot be read from its files; if one was, that score "
@@ -56,29 +56,28 @@ class ComparedRun:
     """One column: `name` is the shortest end of its path that no other run has, `report` its `report.json`."""
 
     name: str
-    records: RunRecords
+    records: RunRecords | ReaderRecords
     report: dict[str, Any]
+    folds: PooledFolds | None = None
+    """None for a run that is no k-fold multirun."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """Dotted keys -> values of the configuration; empty where none was kept."""
         return _flat(self.records.environment.get("config") or self.records.config)
 
-
-@dataclass(frozen=True)
-class Shared:
-    """The test documents that all runs have: truth `(N,)` and each run's predictions `(N,)`, in labels of all runs."""
-
-    num_labels: int
-    truth: NDArray[np.int64]
-    predicted: dict[str, NDArray[np.int64]]
+    @property
+    def task(self) -> str:
+        """The name of what it does."""
+        return QUESTION_ANSWERING if isinstance(self.records, ReaderRecords) else CLASSIFICATION
 
 
 def find_runs(given: Sequence[str | Path]) -> tuple[list[Path], list[LeftOut]]:
     """The finished runs that are meant, each once, in the order given, and the unfinished ones of multirun folders.
 
     Args:
-        given: run folders, their `model/` folders, or multirun folders, which stand for the runs in them.
+        given: run folders, their `model/` folders, or multirun folders. Those of a k-fold multirun are runs
+            themselves; others stand for the runs in them.
 
     Raises:
         ArtifactError: one is neither, a run that was named has not finished, or fewer than two runs remain.
@@ -87,7 +86,7 @@ def find_runs(given: Sequence[str | Path]) -> tuple[list[Path], list[LeftOut]]:
     left_out = []
     for path in map(Path, given):
         inside = _runs_inside(path)
-        for run in inside or [find_run(path)]:
+        for run in [path] if is_kfold(path) else inside or [find_run(path)]:
             reason = _why_unfinished(run)
             if reason and not inside:
                 raise ArtifactError(f"{run} cannot be compared: {reason}. `doctune status {run}` says more.")
@@ -97,9 +96,14 @@ def find_runs(given: Sequence[str | Path]) -> tuple[list[Path], list[LeftOut]]:
                 finished.setdefault(run.resolve(), run)
     if len(finished) < 2:
         without = f" Left out: {', '.join(map(str, left_out))}." if left_out else ""
+        kfold = [
+            f" A k-fold multirun is one run; `doctune folds {run}` shows its folds."
+            for run in finished.values()
+            if is_kfold(run)
+        ]
         raise ArtifactError(
             f"A comparison needs at least two finished runs, and {' '.join(map(str, given))} gives {len(finished)}: "
-            f"name another run or a multirun folder.{without}"
+            f"name another run or a multirun folder.{''.join(kfold)}{without}"
         )
     return list(finished.values()), left_out
 
@@ -108,10 +112,12 @@ def read_compared(runs: Sequence[Path]) -> list[ComparedRun]:
     """Read the files of finished runs.
 
     Raises:
-        ArtifactError: a file is missing or damaged; the message names it.
+        ArtifactError: a file is missing or damaged, or the runs are of different tasks; the message names them.
     """
     names = shortest_names([run.resolve() for run in runs])
-    return [ComparedRun(name, read_run(run), _read_report(run)) for name, run in zip(names, runs, strict=True)]
+    read = [_read_compared(name, run) for name, run in zip(names, runs, strict=True)]
+    _require_one_task(read)
+    return read
 
 
 def shortest_names(paths: Sequence[Path]) -> list[str]:
@@ -127,24 +133,32 @@ def compare(
     Raises:
         ConfigError: a gate names a metric that there is not.
     """
-    metric = _common_metric(runs)
-    shared, refusal = _shared_documents(runs)
-    comparisons = [] if shared is None else _against_best(shared, metric)
-    documents = 0 if shared is None else len(shared.truth)
+    name = runs[0].task
+    task = TASKS[name]
+    metric = _common_metric(runs, task)
+    shared = _shared(runs)
+    comparisons = [] if isinstance(shared, str) else _against_best(shared, metric, task)
+    count = 0 if isinstance(shared, str) else len(shared)
     return {
         "schema": SCHEMA,
-        "verdict": refusal or _sentence(comparisons, documents, metric),
+        **({} if name == CLASSIFICATION else {"task": name}),
+        "verdict": shared if isinstance(shared, str) else _sentence(comparisons, count, metric, task),
         "metric": metric,
         "best": comparisons[0]["best"] if comparisons else None,
-        "shared_documents": documents,
+        f"shared_{task.noun}s": count,
         "comparisons": comparisons,
         "runs": [
-            {"name": run.name, "folder": str(run.records.folder), **{key: run.report.get(key) for key in COPIED}}
+            {
+                "name": run.name,
+                "folder": str(run.records.folder),
+                **{key: run.report.get(key) for key in COPIED},
+                "folds": run.folds and {"num_folds": run.folds.num_folds, "missing": list(run.folds.missing)},
+            }
             for run in runs
         ],
         "settings": differing_settings([run.settings for run in runs]),
         "gates": [found.to_dict() for found in apply_gates(gates, {run.name: run.report for run in runs})],
-        "notes": _notes(runs, comparisons, documents, left_out),
+        "notes": _notes(runs, comparisons, shared, left_out),
         "left_out": [{"folder": str(each.folder), "reason": each.reason} for each in left_out],
     }
 
@@ -178,6 +192,9 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _why_unfinished(run: Path) -> str | None:
+    folds = _runs_inside(run)
+    if folds:
+        return "none of its folds has finished" if all(map(_why_unfinished, folds)) else None
     if not (run / STATUS_FILE).is_file():
         return "it never began"
     phase = read_raw(run)["phase"]
@@ -192,6 +209,25 @@ def _shortest_tail(path: Path, paths: Sequence[Path]) -> str:
         if sum(other.parts[-length:] == tail for other in paths) == 1:
             return "/".join(tail)
     return str(path)
+
+
+def _read_compared(name: str, run: Path) -> ComparedRun:
+    if is_kfold(run):
+        folds = read_pooled(run)
+        return ComparedRun(name, folds.records, folds.report, folds)
+    records = read_reader_run(run) if read_task(run) == QUESTION_ANSWERING else read_run(run)
+    return ComparedRun(name, records, _read_report(run))
+
+
+def _require_one_task(runs: Sequence[ComparedRun]) -> None:
+    names = {task: [run.name for run in runs if run.task == task] for task in TASKS}
+    if not all(names.values()):
+        return
+    do = [
+        f"{listed(of_task)} {TASKS[task].says}{'s' if len(of_task) == 1 else ''} {TASKS[task].noun}s"
+        for task, of_task in names.items()
+    ]
+    raise ArtifactError(f"{' and '.join(do)}, so they have no score in common: compare runs of one task.")
 
 
 def _read_report(run: Path) -> dict[str, Any]:
@@ -219,64 +255,28 @@ def _monitored(run: ComparedRun) -> str:
     return str((run.report.get("monitor") or {}).get("metric", ""))
 
 
-def _common_metric(runs: Sequence[ComparedRun]) -> str:
-    """What all runs monitored, where a confusion matrix gives it; else macro F1."""
-    judged = {judged_metric(_monitored(run)) for run in runs}
-    return (judged.pop() or "f1_macro") if len(judged) == 1 else "f1_macro"
+def _common_metric(runs: Sequence[ComparedRun], task: Task) -> str:
+    """What all runs monitored, where test parts have it; else the main score of the task."""
+    judged = {task.judged_metric(_monitored(run)) for run in runs}
+    return (judged.pop() or task.scores[0]) if len(judged) == 1 else task.scores[0]
 
 
-def _shared_documents(runs: Sequence[ComparedRun]) -> tuple[Shared | None, str]:
-    """What all runs have predicted, or a sentence that says why that cannot be compared."""
-    untested = [run.name for run in runs if run.records.test is None]
-    if untested:
-        return None, f"No significance test: {_listed(untested)} {_have(untested)} no test documents."
-    rows = [_rows(run.records) for run in runs]
-    ids = [document for document in rows[0] if all(document in others for others in rows[1:])]
-    if len(ids) < 2:
-        return None, (
-            f"No significance test: the runs have {counted(len(ids), 'test document')} in common, and two are the "
-            "least; they were judged on different splits."
-        )
-    for run, others in zip(runs[1:], rows[1:], strict=True):
-        relabelled = sum(others[document][0] != rows[0][document][0] for document in ids)
-        if relabelled:
-            return None, (
-                f"No significance test: {relabelled:,} of {len(ids):,} shared test documents have another true label "
-                f"in {run.name} than in {runs[0].name}."
-            )
-    id_of = {
-        name: place for place, name in enumerate(sorted({name for run in runs for name in run.records.labels.names}))
-    }
-
-    def column(of_run: dict[str, tuple[str, str]], side: int) -> NDArray[np.int64]:
-        return np.asarray([id_of[of_run[document][side]] for document in ids], dtype=np.int64)
-
-    predicted = {run.name: column(of_run, 1) for run, of_run in zip(runs, rows, strict=True)}
-    return Shared(len(id_of), column(rows[0], 0), predicted), ""
+def _shared(runs: Sequence[ComparedRun]) -> Shared | str:
+    """What all runs, which are of one task, have judged, or a sentence that says why that cannot be compared."""
+    readers = {run.name: run.records for run in runs if isinstance(run.records, ReaderRecords)}
+    if readers:
+        return share_answers(readers)
+    return share_labels({run.name: run.records for run in runs if isinstance(run.records, RunRecords)})
 
 
-def _rows(records: RunRecords) -> dict[str, tuple[str, str]]:
-    """Document id -> true and predicted label."""
-    test, names = records.test, records.labels.names
-    if test is None:
-        return {}
-    pairs = zip(test.truth.tolist(), test.predicted.tolist(), strict=True)
-    return {document: (names[truth], names[told]) for document, (truth, told) in zip(test.ids, pairs, strict=True)}
-
-
-def _against_best(shared: Shared, metric: str) -> list[dict[str, Any]]:
-    """The best run on the shared documents against every other one, the closest first."""
-    scores = {
-        name: float(STATISTICS[metric](confusion_matrix(shared.truth, predicted, shared.num_labels)))
-        for name, predicted in shared.predicted.items()
-    }
+def _against_best(shared: Shared, metric: str, task: Task) -> list[dict[str, Any]]:
+    """The best run on what is shared against every other one, the closest first."""
+    scores = {name: shared.score(name, metric) for name in shared.runs}
     best, *others = sorted(scores, key=lambda name: -scores[name])
-    tests = [mcnemar(shared.truth, shared.predicted[best], shared.predicted[name]) for name in others]
+    tests = [shared.mcnemar(best, name) for name in others]
     comparisons = []
     for name, test, p_holm in zip(others, tests, holm([test.p for test in tests]), strict=True):
-        difference = paired_difference(
-            shared.truth, shared.predicted[best], shared.predicted[name], shared.num_labels, STATISTICS[metric]
-        )
+        difference = shared.difference(best, name, metric)
         agreements = difference.low > 0, p_holm < SIGNIFICANT and test.only_a > test.only_b
         comparisons.append(
             {
@@ -287,18 +287,18 @@ def _against_best(shared: Shared, metric: str) -> list[dict[str, Any]]:
                 "high": difference.high,
                 "only_best_right": test.only_a,
                 "only_other_right": test.only_b,
-                "same_labels": bool(np.array_equal(shared.predicted[best], shared.predicted[name])),
+                f"same_{task.says}s": shared.is_same(best, name),
                 "p": test.p,
                 "p_holm": p_holm,
                 "tests_disagree": agreements[0] != agreements[1],
-                "status": _status(len(shared.truth), *agreements),
+                "status": _status(len(shared), *agreements),
             }
         )
     return comparisons
 
 
-def _status(documents: int, *is_better: bool) -> str:
-    if documents < MIN_DOCUMENTS:
+def _status(count: int, *is_better: bool) -> str:
+    if count < MIN_DOCUMENTS:
         return "too_few"
     return "better" if all(is_better) else "unclear"
 
@@ -306,29 +306,29 @@ def _status(documents: int, *is_better: bool) -> str:
 # --- in words ----------------------------------------------------------------------------------------------------
 
 
-def _sentence(comparisons: Sequence[dict[str, Any]], documents: int, metric: str) -> str:
+def _sentence(comparisons: Sequence[dict[str, Any]], count: int, metric: str, task: Task) -> str:
     closest = comparisons[0]
     best, other = closest["best"], closest["other"]
-    p = f"McNemar {p_words(closest['p_holm'])}{' after Holm' if len(comparisons) > 1 else ''}"
+    p = f"{task.test} {p_words(closest['p_holm'])}{' after Holm' if len(comparisons) > 1 else ''}"
     interval = f"{closest['difference']:+.3f} ({closest['low']:+.3f} to {closest['high']:+.3f})"
-    same = f"on the same {documents:,} documents ({p})"
+    same = f"on the same {count:,} {task.noun}s ({p})"
     worse = [each["other"] for each in comparisons if each["status"] == "better"]
     alike = [each["other"] for each in comparisons if each["status"] != "better"]
-    word = METRIC_WORDS[metric]
-    if documents < MIN_DOCUMENTS:
-        apart = _listed([best, *alike])
+    word = ALL_METRIC_WORDS[metric]
+    if count < MIN_DOCUMENTS:
+        apart = listed([best, *alike])
         return (
-            f"{apart} cannot be told apart: {documents} documents are too few to judge (at least {MIN_DOCUMENTS}); "
+            f"{apart} cannot be told apart: {count} {task.noun}s are too few to judge (at least {MIN_DOCUMENTS}); "
             f"{word} {interval} for {best} over {other} {same}."
         )
     if len(comparisons) == 1:
-        if closest["same_labels"]:
-            return f"{best} and {other} cannot be told apart: they label the same {documents:,} documents alike."
+        if closest[f"same_{task.says}s"]:
+            return f"{best} and {other} cannot be told apart: they {task.says} the same {count:,} {task.noun}s alike."
         if worse:
             return f"{best} is better than {other}: {word} {interval} {same}."
         return f"{best} and {other} cannot be told apart: {word} {interval} for {best} {same}."
-    said = f"is better than {_listed(worse)}" if worse else ""
-    unsaid = f"cannot be told apart from {_listed(alike)}" if alike else ""
+    said = f"is better than {listed(worse)}" if worse else ""
+    unsaid = f"cannot be told apart from {listed(alike)}" if alike else ""
     return f"{best} {', but '.join(part for part in (said, unsaid) if part)}: {word} {interval} over {other} {same}."
 
 
@@ -338,42 +338,58 @@ def p_words(p: float) -> str:
 
 
 def _notes(
-    runs: Sequence[ComparedRun], comparisons: Sequence[dict[str, Any]], documents: int, left_out: Sequence[LeftOut]
+    runs: Sequence[ComparedRun],
+    comparisons: Sequence[dict[str, Any]],
+    shared: Shared | str,
+    left_out: Sequence[LeftOut],
 ) -> list[str]:
-    notes = []
+    notes, noun, count = [], TASKS[runs[0].task].noun, 0 if isinstance(shared, str) else len(shared)
     if left_out:
         notes.append(f"Left out: {', '.join(map(str, left_out))}.")
+    notes += _fold_notes(runs)
     counts = {run.name: len(run.records.test or ()) for run in runs}
-    if documents and max(counts.values()) > documents:
+    if count and max(counts.values()) > count:
         notes.append(
-            f"The runs were judged on different splits: they share {counted(documents, 'test document')} of "
-            f"{_listed([f'{count:,} ({name})' for name, count in counts.items()])}. The scores in the table are of all "
-            "documents of each run; the test is on the shared ones."
+            f"The runs were judged on different splits: they share {counted(count, f'test {noun}')} of "
+            f"{listed([f'{of_run:,} ({name})' for name, of_run in counts.items()])}. The scores in the table are of "
+            f"all {noun}s of each run; the test is on the shared ones."
         )
+    if not isinstance(shared, str):
+        notes += shared.notes()
     if len({_monitored(run) for run in runs}) > 1:
-        notes.append(f"The runs monitored different metrics ({_listed(sorted({_monitored(run) for run in runs}))}).")
+        notes.append(f"The runs monitored different metrics ({listed(sorted({_monitored(run) for run in runs}))}).")
     bare = [run.name for run in runs if not run.settings]
     if bare:
-        notes.append(f"{_listed(bare)} kept no configuration, so nothing is known of what differs.")
+        notes.append(f"{listed(bare)} kept no configuration, so nothing is known of what differs.")
     if len(comparisons) > 1:
         notes.append(
-            f"{comparisons[0]['best']}, the best on these documents, is tested against each of the others: the p "
+            f"{comparisons[0]['best']}, the best on these {noun}s, is tested against each of the others: the p "
             "values are Holm's, corrected for there being several; the intervals are not."
         )
     disagreeing = [each["other"] for each in comparisons if each["tests_disagree"]]
     if disagreeing:
         notes.append(
-            f"Against {_listed(disagreeing)} the interval and McNemar's test disagree: better is said only where both "
+            f"Against {listed(disagreeing)} the interval and McNemar's test disagree: better is said only where both "
             "find it."
         )
     return [*notes, NOT_KNOWABLE]
 
 
-def _listed(names: Sequence[str]) -> str:
-    """A, B and C; of many the first five."""
-    shown = list(names[:MAX_NAMED]) + ([f"{len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else [])
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def _have(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
+def _fold_notes(runs: Sequence[ComparedRun]) -> list[str]:
+    """What the numbers of k-fold multiruns are, and of which of them folds are missing."""
+    pooled = [run.name for run in runs if run.folds]
+    if not pooled:
+        return []
+    notes = [
+        f"{listed(pooled)}: test scores are of the pooled out-of-fold predictions; validation scores and gap are "
+        "means over the folds, the time is their sum, the size that of the largest."
+    ]
+    noun = TASKS[runs[0].task].noun
+    for run in runs:
+        if run.folds and run.folds.missing:
+            missing = [str(number) for number in run.folds.missing]
+            notes.append(
+                f"{run.name} has {run.folds.num_folds - len(missing)} of {counted(run.folds.num_folds, 'fold')}: "
+                f"nothing is known of the {noun}s of {'fold' if len(missing) == 1 else 'folds'} {listed(missing)}."
+            )
+    return notes

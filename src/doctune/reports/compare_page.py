@@ -12,11 +12,13 @@ from matplotlib.ticker import MaxNLocator
 
 from doctune.reports import plots
 from doctune.reports.compare import p_words
+from doctune.reports.compare_shared import task_of
 from doctune.reports.html import STYLE
 from doctune.reports.numbers import UNKNOWN, counted, decimal, duration, whole
 from doctune.reports.page import document, escaped, isolated
 from doctune.reports.plots import shorten
-from doctune.reports.verdict import METRIC_WORDS
+from doctune.reports.reader_summary import HALVES
+from doctune.reports.verdict import ALL_METRIC_WORDS
 
 Report = Mapping[str, Any]
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # name of a run -> its epochs
@@ -32,7 +34,7 @@ MARKERS, LINES = "so^Dv", ("-", "--", ":", "-.")
 def summarize(report: Report) -> str:
     """The comparison as text: 100 columns wide for two runs, wider for more."""
     names = [run["name"] for run in report["runs"]]
-    shared = counted(report["shared_documents"], "shared test document")
+    shared = counted(_shared(report), f"shared test {task_of(report).noun}")
     blocks = [
         [f"doctune compare: {counted(len(names), 'run')}, {shared}"],
         _wrapped(report["verdict"]),
@@ -57,7 +59,6 @@ def page(report: Report, histories: Histories) -> str:
     folders = "".join(
         f"<li>{isolated(run['name'])}: <code>{escaped(run['folder'])}</code></li>" for run in report["runs"]
     )
-    metric = report["metric"]
     settings = setting_rows(report)
     blocks = [
         f"<h1>{counted(len(names), 'run')} compared</h1>",
@@ -67,7 +68,8 @@ def page(report: Report, histories: Histories) -> str:
         _html_tests(report),
         f"<h2>Settings that differ</h2>{_html_table(names, settings) if settings else '<p>None.</p>'}",
         "<h2>Curves</h2>",
-        _html_curves(histories, metric),
+        _html_curves(histories, report["metric"]),
+        _html_means(report),
         f'<h2>Notes</h2><ul class="files">{"".join(f"<li>{escaped(note)}</li>" for note in report["notes"])}</ul>',
         f'<h2>Runs</h2><ul class="files">{folders}</ul>',
     ]
@@ -112,19 +114,37 @@ def overlaid_curves(histories: Histories, key: str, title: str, ylabel: str, top
 
 def score_rows(report: Report) -> list[Row]:
     """Scores with their 95 % intervals, gap, time and size of every run."""
-    runs = report["runs"]
-    metrics = dict.fromkeys([report["metric"], "f1_macro", "accuracy", "log_loss"])
-    tested = [(f"test {METRIC_WORDS[metric]}", [_score(run["test"], metric) for run in runs]) for metric in metrics]
-    validated = f"validation {METRIC_WORDS[report['metric']]}"
+    runs, noun = report["runs"], task_of(report).noun
+    metrics = dict.fromkeys([report["metric"], *task_of(report).scores])
+    tested = [(f"test {ALL_METRIC_WORDS[metric]}", [_score(run["test"], metric) for run in runs]) for metric in metrics]
+    validated = f"validation {ALL_METRIC_WORDS[report['metric']]}"
+    folds = [("folds", [_folds(run["folds"]) for run in runs])] if any(run["folds"] for run in runs) else []
     return [
         *tested,
+        *_half_rows(report),
         (validated, [_score(run["val"], report["metric"]) for run in runs]),
         ("gap", [_gap(run["gap"]) for run in runs]),
         ("training time", [duration(run["training_seconds"]) for run in runs]),
         ("best epoch", [_best_epoch(run) for run in runs]),
         ("parameters", [_parameters(run["parameters"]) for run in runs]),
-        ("test documents", [whole((run["test"] or {}).get("documents")) for run in runs]),
+        (f"test {noun}s", [whole((run["test"] or {}).get(f"{noun}s")) for run in runs]),
+        *folds,
     ]
+
+
+def _half_rows(report: Report) -> list[Row]:
+    """The judged score of the test questions with, and of those without an answer, where a run has both."""
+    metric, tests = report["metric"], [run["test"] or {} for run in report["runs"]]
+    return [
+        (f"{ALL_METRIC_WORDS[metric]}, {words}", [_score(test.get(half), metric) for test in tests])
+        for half, words in HALVES.items()
+        if any(half in test for test in tests)
+    ]
+
+
+def _shared(report: Report) -> int:
+    """How many documents or questions all runs have."""
+    return int(report[f"shared_{task_of(report).noun}s"])
 
 
 def setting_rows(report: Report) -> list[Row]:
@@ -141,9 +161,9 @@ def _setting(value: Any) -> str:
 def _score(scores: Mapping[str, Any] | None, metric: str) -> str:
     if not scores:
         return UNKNOWN
-    bounds = (scores.get("ci95") or {}).get(metric)
+    bounds, deviation = ((scores.get(key) or {}).get(metric) for key in ("ci95", "std"))
     beside = f" ({decimal(bounds[0])}–{decimal(bounds[1])})" if bounds else ""
-    return decimal(scores.get(metric)) + beside
+    return decimal(scores.get(metric)) + beside + (f" ± {decimal(deviation)}" if deviation is not None else "")
 
 
 def _gap(gap: Mapping[str, Any] | None) -> str:
@@ -154,6 +174,12 @@ def _gap(gap: Mapping[str, Any] | None) -> str:
 
 def _best_epoch(run: Mapping[str, Any]) -> str:
     return UNKNOWN if run["best_epoch"] is None else f"{run['best_epoch']} of {whole(run['epochs'])}"
+
+
+def _folds(folds: Mapping[str, Any] | None) -> str:
+    if not folds:
+        return UNKNOWN
+    return f"{folds['num_folds'] - len(folds['missing'])} of {folds['num_folds']}"
 
 
 def _parameters(parameters: Mapping[str, Any] | None) -> str:
@@ -205,7 +231,7 @@ def _test_rows(report: Report) -> list[Row]:
 
 def _test_heads(report: Report) -> tuple[str, list[str]]:
     best = report["best"]
-    return f"TEST AGAINST {best}", [METRIC_WORDS[report["metric"]], "only one right", "McNemar", "verdict"]
+    return f"TEST AGAINST {best}", [ALL_METRIC_WORDS[report["metric"]], "only one right", "McNemar", "verdict"]
 
 
 def _tests(report: Report) -> list[str]:
@@ -238,11 +264,12 @@ def _html_table(columns: Sequence[str], rows: Sequence[Row]) -> str:
 def _html_tests(report: Report) -> str:
     if not report["comparisons"]:
         return ""
+    task = task_of(report)
     return (
         f"<h2>Tested against {isolated(report['best'])}</h2>{_html_table(_test_heads(report)[1], _test_rows(report))}"
         f'<p class="soft">By how much {isolated(report["best"])} is higher on the same '
-        f"{counted(report['shared_documents'], 'document')}, with a 95 % interval from 1,000 resamples of them; how "
-        "many only it, and how many only the other run had right; McNemar's exact test of these two numbers.</p>"
+        f"{counted(_shared(report), task.noun)}, with a 95 % interval from 1,000 resamples of them; how many only it, "
+        f"and how many only the other run {task.right}; McNemar's exact test of these two numbers.</p>"
     )
 
 
@@ -258,7 +285,7 @@ def _html_gates(outcomes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _html_curves(histories: Histories, metric: str) -> str:
-    word = METRIC_WORDS[metric]
+    word = ALL_METRIC_WORDS[metric]
     figures = {
         "Validation loss of the runs": overlaid_curves(histories, "val_loss", "Validation loss", "cross entropy, nats"),
         f"Validation {word} of the runs": overlaid_curves(
@@ -267,3 +294,10 @@ def _html_curves(histories: Histories, metric: str) -> str:
     }
     drawn = [f"<figure>{plots.svg(figure, name)}</figure>" for name, figure in figures.items() if figure is not None]
     return f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>No run kept any.</p>"
+
+
+def _html_means(report: Report) -> str:
+    if not any(run["folds"] for run in report["runs"]):
+        return ""
+    words = "The curve of a k-fold multirun is the mean of its folds, up to the last epoch that all have."
+    return f'<p class="soft">{words}</p>'

@@ -2,8 +2,7 @@
 
 Every document is in the test part of one fold, and that fold's model neither trained on it nor was chosen by it (an
 inner validation part chose the checkpoint). So the pooled test predictions, called out-of-fold, judge all documents.
-
-Shapes: N documents of all finished folds, L labels.
+Where questions are answered, the same holds of every question. What a test part is and scores, `folds_parts` says.
 """
 
 from __future__ import annotations
@@ -15,36 +14,47 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from doctune.errors import ArtifactError
 from doctune.files import write_json, write_text, written_whole
-from doctune.labels import Labels
-from doctune.reports import plots
+from doctune.reports import folds_html, plots
+from doctune.reports.facts import finite, history_key
+from doctune.reports.folds_answers import AnswerPart
+from doctune.reports.folds_labels import LabelPart
 from doctune.reports.folds_page import summarize_folds
+from doctune.reports.folds_parts import JudgedPart
 from doctune.reports.locate import STATUS_FILE
-from doctune.reports.records import Predictions, read_json, read_predictions
-from doctune.reports.run import finite, history_key, score_part
+from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING, read_json, read_task
 from doctune.reports.status import process_of, read_status
-from doctune.reports.suspects import Suspect, can_find_suspects, find_suspects
-from doctune.reports.verdict import METRIC_WORDS, judged_metric
+from doctune.reports.suspects import Suspect, can_find_suspects
+from doctune.reports.verdict import ALL_METRIC_WORDS
 
 FOLDER = "kfold"
 RUNS = "*/environment.json"
 RESULTS_FILE = "kfold_results.json"
-FILES = ("summary.txt", RESULTS_FILE, "oof.parquet", "suspect_labels.csv", "val_loss.png", "scores.png")
+FILES = {
+    "index.html": "the report to look at",
+    "summary.txt": "the same as plain text, for pasting",
+    RESULTS_FILE: "the same for programs",
+    "oof.parquet": "every document with its out-of-fold prediction",
+    "suspect_labels.csv": "the labels that look wrong",
+    "val_loss.png": "the picture of the losses",
+    "scores.png": "the picture of the scores",
+}
+PARTS: dict[str, type[JudgedPart]] = {CLASSIFICATION: LabelPart, QUESTION_ANSWERING: AnswerPart}
 
 
 @dataclass(frozen=True)
 class Fold:
     """One fold as its run folder tells it.
 
-    `status` is a phase of `status.json`, "died" for a process that is gone without a word, or "unknown". `labels` and
-    `test` are those of a finished fold, else None; `history` is empty before the first validation.
+    `status` is a phase of `status.json`, "died" for a process that is gone without a word, or "unknown". `test` is that
+    of a finished fold, else None; `history` is empty before the first validation.
     """
 
     number: int
@@ -53,13 +63,17 @@ class Fold:
     status: str
     environment: dict[str, Any]
     history: list[dict[str, Any]]
-    labels: Labels | None
-    test: Predictions | None
+    test: JudgedPart | None
 
     @property
     def is_finished(self) -> bool:
         """Whether its scores count."""
         return self.status == "finished"
+
+    @property
+    def task(self) -> str | None:
+        """The name of its task; None before its data has been read, and of older classifiers."""
+        return self.environment.get("task")
 
 
 def write_folds(directory: Path) -> Path:
@@ -81,23 +95,26 @@ def write_folds(directory: Path) -> Path:
 def _write_folds(directory: Path) -> Path:
     folds = read_folds(directory)
     finished = [fold for fold in folds if fold.is_finished]
-    oof = _pool(finished)
+    oof = pool(finished)
     is_complete = len(finished) == folds[0].config["split"]["folds"]
-    suspects = find_suspects(oof, _labels(finished)) if oof and is_complete and can_find_suspects() else None
+    suspects = oof.suspects() if oof and is_complete and can_find_suspects() else None
     results = finite(_results(folds, oof, suspects))
     target = directory / FOLDER
     write_json(target / RESULTS_FILE, results)
-    written = ["summary.txt", RESULTS_FILE]
+    written = {"index.html", "summary.txt", RESULTS_FILE}
     if oof:
         _write_oof(oof, finished, target / "oof.parquet")
-        written.append("oof.parquet")
+        written.add("oof.parquet")
     if suspects is not None:
         _write_suspects(suspects, target / "suspect_labels.csv")
-        written.append("suspect_labels.csv")
-    written += _write_plots(folds, results, target)
+        written.add("suspect_labels.csv")
+    pictures = _write_plots(folds, results, target)
+    written.update(pictures)
     for name in set(FILES).difference(written):
         (target / name).unlink(missing_ok=True)
-    write_text(target / "summary.txt", summarize_folds(results, suspects, directory, written))
+    files = {name: words for name, words in _files(folds).items() if name in written}
+    write_text(target / "index.html", folds_html.page(results, suspects, directory, pictures, files))
+    write_text(target / "summary.txt", summarize_folds(results, suspects, directory, list(files)))
     return target / "summary.txt"
 
 
@@ -130,21 +147,22 @@ def _read_fold(run: Path) -> Fold | None:
     if split.get("kind") != "kfold" or split.get("fold") is None:
         return None
     status = _status(run)
-    labels, test = _read_test(run) if status == "finished" else (None, None)
+    test = _read_test(run) if status == "finished" else None
     has_history = (run / "training_history.json").is_file()
     history = read_json(run, "training_history.json", list) if has_history else []
-    return Fold(int(split["fold"]), run, config, status, environment, history, labels, test)
+    return Fold(int(split["fold"]), run, config, status, environment, history, test)
 
 
-def _read_test(run: Path) -> tuple[Labels, Predictions]:
-    path = run / "predictions/test.parquet"
+def _read_test(run: Path) -> JudgedPart:
+    path, kind = run / "predictions/test.parquet", PARTS[read_task(run)]
     if not path.is_file():
         raise ArtifactError(f"{run} is finished, but its predictions/test.parquet is missing: make the fold again.")
-    labels = Labels.load(run / "data/labels.json")
-    test = read_predictions(path, labels)
+    test = kind.read(run)
     if test is None:
-        raise ArtifactError(f"{path} holds no document: this fold judges nothing. Make folds with fewer split.folds=.")
-    return labels, test
+        raise ArtifactError(
+            f"{path} holds no {kind.noun}: this fold judges nothing. Make folds with fewer split.folds=."
+        )
+    return test
 
 
 def _status(run: Path) -> str:
@@ -163,60 +181,66 @@ def _require_one_split(directory: Path, folds: Sequence[Fold]) -> None:
                 f"{directory} holds fold {fold.number} twice, in {before.folder.name} and {fold.folder.name}: one "
                 "k-fold multirun has each fold once. Move one of them to another folder."
             )
+    judged = [(fold, fold.test) for fold in folds if fold.test is not None]
+    for fold, test in judged[1:]:
+        before, other = judged[0]
+        if type(test) is not type(other):
+            raise ArtifactError(
+                f"{directory}: {before.folder.name} judges {other.noun}s and {fold.folder.name} {test.noun}s, so there "
+                "is no mean of them. Keep folds made with one configuration."
+            )
     for fold in folds[1:]:
         for key in (("split", "folds"), ("monitor", "metric"), ("monitor", "mode")):
-            one, other = first.config[key[0]][key[1]], fold.config[key[0]][key[1]]
-            if one != other:
+            one, another = first.config[key[0]][key[1]], fold.config[key[0]][key[1]]
+            if one != another:
                 raise ArtifactError(
-                    f"{directory}: the folds differ in {'.'.join(key)}, {one} in {first.folder.name} and {other} in "
+                    f"{directory}: the folds differ in {'.'.join(key)}, {one} in {first.folder.name} and {another} in "
                     f"{fold.folder.name}, so there is no mean of them. Keep folds made with one configuration."
                 )
-    labelled = [fold for fold in folds if fold.labels is not None]
-    for fold in labelled[1:]:
-        if fold.labels != labelled[0].labels:
-            raise ArtifactError(
-                f"{directory}: {labelled[0].folder.name} and {fold.folder.name} have different labels (see their "
-                "data/labels.json), so their predictions cannot be pooled. Make the folds from one manifest."
-            )
+    for fold, test in judged[1:]:
+        before, other = judged[0]
+        if reason := other.difference(test):
+            raise ArtifactError(f"{directory}: {before.folder.name} and {fold.folder.name} {reason}")
 
 
-def _pool(finished: Sequence[Fold]) -> Predictions | None:
-    """The test predictions of all finished folds in the order of the folds; None without any.
+def pool(finished: Sequence[Fold]) -> JudgedPart | None:
+    """The test parts of all finished folds, which are of one kind, in the order of the folds; None without any.
 
     Raises:
-        ArtifactError: a document is in two folds.
+        ArtifactError: a document or question is in two folds.
     """
     tests = [fold.test for fold in finished if fold.test is not None]
     if not tests:
         return None
     fold_of: dict[str, Fold] = {}
     for fold, test in zip(finished, tests, strict=True):
-        for document, path in zip(test.ids, test.paths, strict=True):
-            before = fold_of.setdefault(document, fold)
+        for row, name in enumerate(test.ids):
+            before = fold_of.setdefault(name, fold)
             if before is not fold:
                 raise ArtifactError(
-                    f"{path} is in the test part of both {before.folder.name} and {fold.folder.name}: folds that "
-                    "overlap belong to different splits. Keep those made from the same documents and split.seed."
+                    f"{test.named(row)} is in the test part of both {before.folder.name} and {fold.folder.name}: folds "
+                    f"that overlap belong to different splits. Keep those made from the same {test.noun}s and "
+                    "split.seed."
                 )
         if len(set(test.ids)) < len(test):
-            raise ArtifactError(f"{fold.folder / 'predictions/test.parquet'} holds a document twice: make it again.")
-    return Predictions(
-        ids=tuple(document for test in tests for document in test.ids),
-        paths=tuple(path for test in tests for path in test.paths),
-        truth=np.concatenate([test.truth for test in tests]),
-        predicted=np.concatenate([test.predicted for test in tests]),
-        probabilities=np.concatenate([test.probabilities for test in tests]),
-    )
+            path = fold.folder / "predictions/test.parquet"
+            raise ArtifactError(f"{path} holds a {test.noun} twice: make it again.")
+    return type(tests[0]).pool(tests)
 
 
-def _labels(finished: Sequence[Fold]) -> tuple[str, ...]:
-    assert finished[0].labels is not None, "a finished fold has labels"
-    return finished[0].labels.names
+def _task(folds: Sequence[Fold]) -> str:
+    """That of the finished folds, or else of one that names its own; the one of older classifiers where none does."""
+    ordered = sorted(folds, key=lambda fold: not fold.is_finished)
+    known = [fold.task or CLASSIFICATION for fold in ordered if fold.is_finished or fold.task]
+    return known[0] if known and known[0] in PARTS else CLASSIFICATION
 
 
-def _results(folds: Sequence[Fold], oof: Predictions | None, suspects: Sequence[Suspect] | None) -> dict[str, Any]:
-    """The content of `kfold_results.json`; `test_metric` is the name in `oof` of what compares with `metric`."""
-    config = folds[0].config
+def _results(folds: Sequence[Fold], oof: JudgedPart | None, suspects: Sequence[Suspect] | None) -> dict[str, Any]:
+    """The content of `kfold_results.json`; `test_metric` is the name in `oof` of what compares with `metric`.
+
+    As in `report.json`, classifiers do not name their task.
+    """
+    config, task = folds[0].config, _task(folds)
     metric, mode = config["monitor"]["metric"], config["monitor"]["mode"]
     rows = [_row(fold, metric, mode) for fold in folds]
     scored = {row["fold"]: row["monitor"] for row in rows if row["status"] == "finished" and row["monitor"] is not None}
@@ -224,9 +248,10 @@ def _results(folds: Sequence[Fold], oof: Predictions | None, suspects: Sequence[
     done = {fold.number for fold in folds if fold.is_finished}
     pick = min if mode == "min" else max
     return {
+        **({} if task == CLASSIFICATION else {"task": task}),
         "metric": metric,
         "mode": mode,
-        "test_metric": _test_metric(metric),
+        "test_metric": PARTS[task].test_metric(metric),
         "num_folds": config["split"]["folds"],
         "folds": rows,
         "mean": statistics.fmean(values) if values else None,
@@ -235,7 +260,8 @@ def _results(folds: Sequence[Fold], oof: Predictions | None, suspects: Sequence[
         "max": max(values, default=None),
         "best_fold": pick(scored, key=lambda fold: scored[fold]) if scored else None,
         "missing": [number for number in range(config["split"]["folds"]) if number not in done],
-        "oof": score_part(oof, oof.probabilities.shape[1]) if oof else None,
+        "oof": oof.scores() if oof else None,
+        "per_class": oof.per_class() if oof else [],
         "suspect_labels": None if suspects is None else len(suspects),
     }
 
@@ -255,7 +281,7 @@ def _row(fold: Fold, metric: str, mode: str) -> dict[str, Any]:
         "epochs": len(fold.history),
         "stopped": fold.environment.get("stopped"),
         "path": fold.folder.name,
-        "test": score_part(fold.test, fold.test.probabilities.shape[1]) if fold.test else None,
+        "test": fold.test.scores() if fold.test else None,
     }
 
 
@@ -264,26 +290,18 @@ def _numbers(history: Sequence[dict[str, Any]], key: str) -> dict[int, float]:
     return {row["epoch"]: row[key] for row in history if row.get(key) is not None and math.isfinite(row[key])}
 
 
-def _test_metric(metric: str) -> str:
-    """The score of test predictions that compares with the monitored one: the same, or macro F1 without any."""
-    return "log_loss" if metric == "val/loss" else judged_metric(metric) or "f1_macro"
+def _files(folds: Sequence[Fold]) -> dict[str, str]:
+    """`FILES` in the words of the task."""
+    part = PARTS[_task(folds)]
+    return FILES | {"oof.parquet": f"every {part.noun} with its out-of-fold {part.said}"}
 
 
-def _write_oof(oof: Predictions, finished: Sequence[Fold], path: Path) -> None:
+def _write_oof(oof: JudgedPart, finished: Sequence[Fold], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = np.asarray(_labels(finished), dtype=object)
-    table = pa.table(
-        {
-            "id": pa.array(oof.ids, pa.string()),
-            "path": pa.array(oof.paths, pa.string()),
-            "fold": pa.array([fold.number for fold in finished for _ in range(len(fold.test or ()))], pa.int32()),
-            "truth": pa.array(names[oof.truth], pa.string()),
-            "prediction": pa.array(names[oof.predicted], pa.string()),
-            "probabilities": pa.array(list(oof.probabilities), pa.list_(pa.float32())),
-        }
-    )
+    numbers = [fold.number for fold in finished for _ in range(len(fold.test or ()))]
+    table = oof.table().add_column(2, pa.field("fold", pa.int32()), [pa.array(numbers, pa.int32())])
     with written_whole(path) as temporary:
         pq.write_table(table, temporary)
 
@@ -295,20 +313,31 @@ def _write_suspects(suspects: Sequence[Suspect], path: Path) -> None:
         writer.writerows(asdict(suspect) for suspect in suspects)
 
 
-def _write_plots(folds: Sequence[Fold], results: dict[str, Any], target: Path) -> list[str]:
-    """Draw what there is, and say which files that made."""
-    written = []
+def _write_plots(folds: Sequence[Fold], results: dict[str, Any], target: Path) -> dict[str, str]:
+    """Draw what there is: the name of each file that was written, and the same picture as an SVG element."""
+    drawn = {}
     histories = {fold.number: fold.history for fold in folds if fold.history}
     if histories:
-        plots.save(plots.fold_losses(histories), target / "val_loss.png")
-        written.append("val_loss.png")
+        drawn["val_loss.png"] = partial(plots.fold_losses, histories), "Validation loss of each fold"
     rows = [row for row in results["folds"] if row["status"] == "finished"]
     if rows:
-        metric, test_metric = results["metric"], results["test_metric"]
-        series = {
-            f"validation, {METRIC_WORDS.get(metric.split('/')[-1], metric)}": [row["monitor"] for row in rows],
-            f"test, {METRIC_WORDS[test_metric]}": [row["test"][test_metric] for row in rows],
-        }
-        plots.save(plots.fold_scores([row["fold"] for row in rows], series), target / "scores.png")
-        written.append("scores.png")
-    return written
+        scores = partial(plots.fold_scores, [row["fold"] for row in rows], _series(rows, results))
+        drawn["scores.png"] = scores, "Scores of each fold"
+    for name, (draw, _) in drawn.items():
+        plots.save(draw(), target / name)
+    return {name: plots.svg(draw(), words) for name, (draw, words) in drawn.items()}
+
+
+def _series(rows: Sequence[dict[str, Any]], results: dict[str, Any]) -> dict[str, list[float | None]]:
+    """Name in the legend -> score per fold: the monitored one, and that of the test part.
+
+    Answers have no test loss, and a loss and a score share no axis: both scores of the test part stand for them.
+    """
+    metric, test_metric = results["metric"], results["test_metric"]
+    tested = {f"test, {ALL_METRIC_WORDS[test_metric]}": [row["test"][test_metric] for row in rows]}
+    if metric == "val/loss" and test_metric == "f1":
+        return tested | {"test, exact match": [row["test"]["exact_match"] for row in rows]}
+    return {
+        f"validation, {ALL_METRIC_WORDS.get(metric.split('/')[-1], metric)}": [row["monitor"] for row in rows],
+        **tested,
+    }

@@ -3,29 +3,80 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doctune.reports.numbers import counted, decimal
 from doctune.reports.plots import shorten
+from doctune.reports.reader import FEW_ARTICLES
+from doctune.reports.reader_summary import HALVES
+from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
 from doctune.reports.summary import INDENT, WIDTH, paragraph
 from doctune.reports.suspects import Suspect, can_find_suspects
-from doctune.reports.verdict import METRIC_WORDS
+from doctune.reports.verdict import ALL_METRIC_WORDS, ANSWER_METRIC_WORDS, METRIC_WORDS
 
 MAX_FOLDS = 20
 MAX_SUSPECTS = 5
-COLUMN = 16  # characters of a column of numbers
 Results = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the folds of a task are told of.
+
+    `noun` is what was judged and `judged` what was done with it; `summary` are the scores that the text names beside
+    the compared one, `losses` and `tested` the columns of a fold before and after the monitored score, and `column` is
+    how many characters a column has. `has_labels` is whether there are classes, and labels that can be wrong.
+    """
+
+    noun: str
+    judged: str
+    metrics: Mapping[str, str]
+    summary: tuple[str, ...]
+    losses: Mapping[str, str]
+    tested: tuple[str, ...]
+    column: int
+    has_labels: bool
+
+
+WORDINGS = {
+    CLASSIFICATION: Wording(
+        noun="document",
+        judged="judged",
+        metrics=METRIC_WORDS,
+        summary=("f1_macro", "accuracy"),
+        losses={"best_val_loss": "best val loss", "final_val_loss": "final val loss"},
+        tested=(),
+        column=16,
+        has_labels=True,
+    ),
+    QUESTION_ANSWERING: Wording(
+        noun="question",
+        judged="answered",
+        metrics=ANSWER_METRIC_WORDS,
+        summary=("f1", "exact_match"),
+        losses={"best_val_loss": "best val loss"},
+        tested=("f1", "exact_match"),
+        column=17,
+        has_labels=False,
+    ),
+}
+
+
+def wording(results: Results) -> Wording:
+    """That of the task; classifiers do not name theirs."""
+    return WORDINGS[results.get("task", CLASSIFICATION)]
 
 
 def summarize_folds(results: Results, suspects: Sequence[Suspect] | None, directory: Path, files: Sequence[str]) -> str:
     """The page made from `kfold_results.json`; `suspects` are None where they were not looked for."""
     blocks = [
         [f"doctune folds: {shorten('/'.join(directory.resolve().parts[-3:]), WIDTH - 15)}"],
-        paragraph("RESULT", _result(results)),
+        paragraph("RESULT", result_sentence(results)),
         _folds(results),
-        paragraph("POOLED", _pooled(results)),
+        _pooled(results),
         _missing(results, directory),
         _suspects(results, suspects),
         paragraph("FILES", ", ".join(files)),
@@ -33,7 +84,8 @@ def summarize_folds(results: Results, suspects: Sequence[Suspect] | None, direct
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _result(results: Results) -> str:
+def result_sentence(results: Results) -> str:
+    """Mean and spread of the monitored score, how many folds have finished, and the best one."""
     done = results["num_folds"] - len(results["missing"])
     of_all = f"{done} of {counted(results['num_folds'], 'fold')} finished"
     if results["mean"] is None:
@@ -53,73 +105,154 @@ def _result(results: Results) -> str:
     )
 
 
-def _folds(results: Results) -> list[str]:
-    """A line per fold, missing ones included; many folds are cut."""
-    test_metric = results["test_metric"]
-    heads = ("best val loss", "final val loss", results["metric"], f"test {METRIC_WORDS[test_metric]}")
-    lines = ["fold  status       " + "".join(f"{shorten(head, COLUMN - 1):>{COLUMN}}" for head in heads)]
-    rows = {row["fold"]: row for row in results["folds"]}
+def fold_heads(results: Results) -> tuple[str, ...]:
+    """What the numbers of `fold_rows` are."""
+    tested = (f"test {ALL_METRIC_WORDS[metric]}" for metric in _tested(results))
+    return (*wording(results).losses.values(), results["metric"], *tested)
+
+
+def fold_rows(results: Results) -> list[tuple[int, str, list[float | None]]]:
+    """Number, status and numbers of every fold, missing ones included."""
+    known = {row["fold"]: row for row in results["folds"]}
+    rows = []
     for number in range(results["num_folds"]):
-        row = rows.get(number, {"status": "missing"})
-        values = [row.get(key) for key in ("best_val_loss", "final_val_loss", "monitor")]
-        values.append((row.get("test") or {}).get(test_metric))
-        numbers = "".join(f"{decimal(value):>{COLUMN}}" for value in values)
-        lines.append(f"{number:>4}  {shorten(row['status'], 12):<13}{numbers}")
+        row = known.get(number, {"status": "missing"})
+        values = [row.get(key) for key in (*wording(results).losses, "monitor")]
+        tested = [(row.get("test") or {}).get(metric) for metric in _tested(results)]
+        rows.append((number, row["status"], [*values, *tested]))
+    return rows
+
+
+def _tested(results: Results) -> list[str]:
+    """The scores of each fold's test part, that which compares with the monitored one first."""
+    return list(dict.fromkeys([results["test_metric"], *wording(results).tested]))
+
+
+def _folds(results: Results) -> list[str]:
+    """A line per fold; many folds are cut."""
+    column = wording(results).column
+    heads = "".join(f"{shorten(head, column - 1):>{column}}" for head in fold_heads(results))
+    lines = [f"fold  status       {heads}"]
+    for number, status, values in fold_rows(results):
+        numbers = "".join(f"{decimal(value):>{column}}" for value in values)
+        lines.append(f"{number:>4}  {shorten(status, 12):<13}{numbers}")
     if len(lines) > MAX_FOLDS + 1:
         lines[MAX_FOLDS + 1 :] = [f"{len(lines) - MAX_FOLDS - 1} more in kfold_results.json"]
     return [f"{'FOLDS' if place == 0 else '':<{INDENT}}{line}" for place, line in enumerate(lines)]
 
 
-def _pooled(results: Results) -> str:
-    scores = results["oof"]
+def _pooled(results: Results) -> list[str]:
+    sentences = [*half_sentences(results), articles_sentence(results)]
+    return [
+        *paragraph("POOLED", pooled_sentence(results)),
+        *(line for sentence in sentences for line in paragraph("", sentence)),
+    ]
+
+
+def pooled_sentence(results: Results) -> str:
+    """The out-of-fold scores."""
+    scores, words = results["oof"], wording(results)
     if scores is None:
-        return "No fold has finished, so no document has an out-of-fold prediction yet."
-    metrics = list(dict.fromkeys([results["test_metric"], "f1_macro", "accuracy"]))
-    shown = ", ".join(f"{METRIC_WORDS[metric]} {_with_interval(scores, metric)}" for metric in metrics)
+        return f"No fold has finished, so no {words.noun} has an out-of-fold prediction yet."
+    shown = _score_words(scores, dict.fromkeys([results["test_metric"], *words.summary]))
+    return f"Out-of-fold {shown} on {judged_words(results)}; 95 % intervals over {words.noun}s."
+
+
+def half_sentences(results: Results) -> list[str]:
+    """The scores of the questions with, and of those without an answer; nothing where all have one."""
+    scores = results["oof"] or {}
+    return [
+        f"{scores[half]['questions']:,} {words}: {_score_words(scores[half], ANSWER_METRIC_WORDS)}."
+        for half, words in HALVES.items()
+        if half in scores
+    ]
+
+
+def articles_sentence(results: Results) -> str:
+    """That the questions are about few articles; nothing where they are not, and for documents."""
+    articles = (results["oof"] or {}).get("articles")
+    if articles is None or articles >= FEW_ARTICLES:
+        return ""
     return (
-        f"Out-of-fold {shown} on {counted(scores['documents'], 'document')}, each judged by a model that neither "
-        "trained on it nor was chosen by it; 95 % intervals over documents."
+        f"The questions are about {counted(articles, 'article')}. Questions of one article are not independent of each "
+        "other, so the intervals are too narrow."
     )
 
 
-def _with_interval(scores: Mapping[str, Any], metric: str) -> str:
+def judged_words(results: Results) -> str:
+    """How many documents or questions were judged, and by whom."""
+    words = wording(results)
+    count = counted(results["oof"][f"{words.noun}s"], words.noun)
+    return f"{count}, each {words.judged} by a model that neither trained on it nor was chosen by it"
+
+
+def _score_words(scores: Mapping[str, Any], metrics: Iterable[str]) -> str:
+    return ", ".join(f"{ALL_METRIC_WORDS[metric]} {with_interval(scores, metric)}" for metric in metrics)
+
+
+def with_interval(scores: Mapping[str, Any], metric: str) -> str:
+    """A score with its 95 % interval."""
     low, high = (scores.get("ci95") or {}).get(metric) or (None, None)
     return f"{decimal(scores[metric])} ({decimal(low)}–{decimal(high)})"
 
 
-def _missing(results: Results, directory: Path) -> list[str]:
-    """Which folds there are no scores of, and how to make them."""
+def missing_sentence(results: Results) -> str:
+    """Which folds there are no scores of; nothing where all have finished."""
     missing = results["missing"]
     if not missing:
-        return []
+        return ""
     states = {row["fold"]: row["status"] for row in results["folds"]}
     listed = ", ".join(f"{number} ({states.get(number, 'not begun')})" for number in missing[:MAX_FOLDS])
     more = f" and {len(missing) - MAX_FOLDS} more" if len(missing) > MAX_FOLDS else ""
-    shown = directory.resolve()
-    shown = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
-    start = f"hydra.sweep.dir={shlex.quote(str(shown))}"
-    sentence = (
+    return (
         f"{counted(len(missing), 'fold')} without a finished run: {listed}{more}. Finished folds are skipped when the "
         "multirun goes on in its folder."
     )
+
+
+def ways_on(directory: Path) -> tuple[str, str]:
+    """What to type so that the missing folds are made."""
+    shown = directory.resolve()
+    shown = shown.relative_to(Path.cwd()) if shown.is_relative_to(Path.cwd()) else shown
+    place = shlex.quote(str(shown))
+    return f"hydra.sweep.dir={place}", f"python train.py resume={place}"
+
+
+def _missing(results: Results, directory: Path) -> list[str]:
+    if not results["missing"]:
+        return []
+    start, resume = ways_on(directory)
     return [
-        *paragraph("MISSING", sentence),
+        *paragraph("MISSING", missing_sentence(results)),
         f"{'':<{INDENT}}Start the same multirun again with: {start}",
-        f"{'':<{INDENT}}or, where multirun.yaml is in it: python train.py resume={shlex.quote(str(shown))}",
+        f"{'':<{INDENT}}or, where multirun.yaml is in it: {resume}",
     ]
 
 
-def _suspects(results: Results, suspects: Sequence[Suspect] | None) -> list[str]:
-    """The labels that are most probably wrong, or why they were not looked for."""
+def why_no_suspects(results: Results, suspects: Sequence[Suspect] | None) -> tuple[str, str]:
+    """Why there is no list of suspect labels, and what to type if that helps; nothing where there is one."""
+    if not wording(results).has_labels:
+        return "Suspect labels are looked for in the predictions of classifiers: an answer has no label.", ""
     if suspects is None and results["missing"]:
-        return paragraph("LABELS", "Suspect labels are looked for when all folds have finished.")
+        return "Suspect labels are looked for when all folds have finished.", ""
     if suspects is None and not can_find_suspects():
-        hint = "Suspect labels were not looked for: cleanlab (Apache-2.0 since 2.8, AGPL-3.0 before) is missing."
-        return [*paragraph("LABELS", hint), f"{'':<{INDENT}}pip install 'doctune[labels]'"]
-    if not suspects:
-        return paragraph("LABELS", "No label looks wrong to the models that have not seen it.")
+        sentence = "Suspect labels were not looked for: cleanlab (Apache-2.0 since 2.8, AGPL-3.0 before) is missing."
+        return sentence, "pip install 'doctune[labels]'"
+    return ("", "") if suspects else ("No label looks wrong to the models that have not seen it.", "")
+
+
+def suspects_sentence(suspects: Sequence[Suspect]) -> str:
+    """How many labels look wrong, as the opening of their list."""
     verb = "looks" if len(suspects) == 1 else "look"
-    lines = paragraph("LABELS", f"{counted(len(suspects), 'label')} {verb} wrong; given -> suggested, probabilities:")
+    return f"{counted(len(suspects), 'label')} {verb} wrong"
+
+
+def _suspects(results: Results, suspects: Sequence[Suspect] | None) -> list[str]:
+    """The labels that are most probably wrong, or why there are none."""
+    reason, command = why_no_suspects(results, suspects)
+    if not suspects:
+        return [*paragraph("LABELS", reason), *([f"{'':<{INDENT}}{command}"] if command else [])]
+    lines = paragraph("LABELS", f"{suspects_sentence(suspects)}; given -> suggested, probabilities:")
     for suspect in suspects[:MAX_SUSPECTS]:
         change = f"{shorten(suspect.label, 20)} -> {shorten(suspect.suggested_label, 20)}"
         chances = f"{suspect.label_probability:.3f} -> {suspect.suggested_probability:.3f}"

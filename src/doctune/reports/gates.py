@@ -10,6 +10,9 @@ from typing import Any
 
 from doctune.errors import ConfigError
 from doctune.reports.numbers import UNKNOWN
+from doctune.reports.reader_summary import HALVES
+from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
+from doctune.reports.verdict import ANSWER_METRIC_WORDS
 from doctune.scoring.classification import ClassificationScores
 
 OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -68,7 +71,9 @@ def apply_gates(gates: Sequence[Gate], reports: Mapping[str, Mapping[str, Any]])
         ConfigError: a gate names a metric that no run can have; the message lists those that there are.
     """
     values = {name: _values(report) for name, report in reports.items()}
-    known = dict.fromkeys([*TRAINING_METRICS, *_score_names(), *(metric for run in values.values() for metric in run)])
+    known = dict.fromkeys(
+        [*TRAINING_METRICS, *_score_names(reports), *(metric for run in values.values() for metric in run)]
+    )
     for gate in gates:
         if gate.metric not in known:
             scores = [name for name in known if name not in TRAINING_METRICS and not name.startswith("val_")]
@@ -96,13 +101,20 @@ def _number(value: float) -> str:
     return f"{value:.12g}"
 
 
-def _score_names() -> list[str]:
-    names = [field.name for field in fields(ClassificationScores) if field.name != "top_k_accuracy"]
+def _score_names(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The scores that runs of these tasks have, whether or not one of them has a part that was scored."""
+    tasks = {report.get("task") or CLASSIFICATION for report in reports.values()}
+    labels = [field.name for field in fields(ClassificationScores) if field.name != "top_k_accuracy"]
+    of_task = {CLASSIFICATION: labels, QUESTION_ANSWERING: ["questions", *ANSWER_METRIC_WORDS]}
+    names = [name for task, scores in of_task.items() if task in tasks for name in scores]
     return [*names, *(f"val_{name}" for name in names)]
 
 
 def _values(report: Mapping[str, Any]) -> dict[str, float]:
-    """All numbers of a run that a gate can name; `top_3_accuracy` is the 3 of `top_k_accuracy`."""
+    """All numbers of a run that a gate can name; `top_3_accuracy` is the 3 of `top_k_accuracy`.
+
+    `no_answer_f1` is the F1 of the questions without an answer; likewise the other scores and half.
+    """
     gap = (report.get("gap") or {}).get("value")
     values = {
         "gap": gap,
@@ -113,5 +125,6 @@ def _values(report: Mapping[str, Any]) -> dict[str, float]:
     for prefix, part in (("", "test"), ("val_", "val")):
         scores = report.get(part) or {}
         top_k = {f"top_{k}_accuracy": share for k, share in (scores.get("top_k_accuracy") or {}).items()}
-        values |= {f"{prefix}{name}": value for name, value in (scores | top_k).items()}
+        halves = {f"{half}_{name}": value for half in HALVES for name, value in (scores.get(half) or {}).items()}
+        values |= {f"{prefix}{name}": value for name, value in (scores | top_k | halves).items()}
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}

@@ -6,11 +6,13 @@ Whatever a run did not record is left out. Cited are the sources of methods, by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from doctune.reports.numbers import counted, decimal, duration, whole
-from doctune.reports.verdict import METRIC_WORDS, PART_WORDS
+from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
+from doctune.reports.verdict import ALL_METRIC_WORDS, PART_WORDS
 
 Report = Mapping[str, Any]
 Config = Mapping[str, Any]
@@ -49,6 +51,13 @@ PRECISIONS = {
 BASELINES = {
     "tfidf_svm": "a linear support vector machine on TF-IDF features (Joachims 1998)",
     "majority": "the most frequent training label",
+    "lexical": "the rarest words of the sentence that shares most with the question",
+    "untrained": "the same model before training",
+    "no_answer": "leaving every question unanswered",
+}
+SQUAD_SCRIPTS = {
+    "1.1": "the SQuAD 1.1 evaluation script (Rajpurkar et al. 2016)",
+    "2.0": "the SQuAD 2.0 evaluation script (Rajpurkar et al. 2018)",
 }
 SOFTWARE = {
     "doctune": "doctune {}",
@@ -57,6 +66,21 @@ SOFTWARE = {
     "transformers": "Transformers {} (Wolf et al. 2020)",
     "hydra-core": "Hydra {} (Yadan 2019)",
     "python": "Python {}",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a task calls its head, what it judges and what its batches are made of."""
+
+    head: str
+    judged: str
+    learnt: str
+
+
+WORDS = {
+    CLASSIFICATION: Words("classification head", "document", "document"),
+    QUESTION_ANSWERING: Words("span head", "question", "window"),
 }
 
 
@@ -70,17 +94,18 @@ def describe_methods(report: Report, config: Config) -> str:
     sentences = [
         _model(report, config),
         _frozen(report, config),
-        _input(config),
+        _input(report, config),
         _division(report, config),
         _sampling(config),
         _augmentation(config),
-        _loss(config),
+        _loss(report, config),
         _optimiser(report, config),
-        _rate(config),
+        _rate(report, config),
         _clipping(config),
         _computation(report, config),
         _stopping(report, config),
         _selection(report),
+        _decoding(report, config),
         _score(report),
         _comparison(report),
         _software(report, config),
@@ -93,7 +118,7 @@ def _model(report: Report, config: Config) -> str:
     if not model.get("name"):
         return ""
     kind = model.get("architecture")
-    encoder = f", a classification head on {ARCHITECTURES.get(kind, f'a {kind} encoder')}" if kind else ""
+    encoder = f", a {_words(report).head} on {ARCHITECTURES.get(kind, f'a {kind} encoder')}" if kind else ""
     size = f", with {whole(model['total'])} parameters" if model.get("total") else ""
     return f"The model was {model['name']}{encoder}{size}{_origin(config)}."
 
@@ -121,23 +146,50 @@ def _frozen(report: Report, config: Config) -> str:
     return ""
 
 
-def _input(config: Config) -> str:
+def _input(report: Report, config: Config) -> str:
     length = _value(config, "data.max_length")
+    if _is_reader(report):
+        return _windows(length, config)
     if length is None or _value(config, "data.kind") != "file_content":
         return ""
     return f"Each document was represented by its first {whole(length)} tokens."
+
+
+def _windows(length: int | None, config: Config) -> str:
+    if length is None:
+        return ""
+    shared = _value(config, "data.doc_stride")
+    overlap = "" if shared is None else f", neighbouring ones sharing {counted(shared, 'token')} of the context"
+    return f"Each question was read beside its context in windows of {whole(length)} tokens{overlap}."
 
 
 def _division(report: Report, config: Config) -> str:
     parts = report["account"].get("parts") or {}
     if not parts.get("train"):
         return ""
+    if _is_reader(report):
+        return _division_of_questions(report, parts, config)
     test = f" and {whole(parts['test'])} for testing" if parts.get("test") else ""
     val = f"{whole(parts.get('val'))} for validation"
     used = f"{counted(parts['train'], 'document')} of {counted(len(report['labels']), 'class', 'classes')}"
     verb = "was" if parts["train"] == 1 else "were"
     sizes = f"{used} {verb} used for training{', ' if test else ' and '}{val}{test}"
-    return f"{sizes}{_copies(config)}{_fold(config)}."
+    return f"{sizes}{_copies(config)}{_fold(report, config)}."
+
+
+def _division_of_questions(report: Report, parts: Mapping[str, int], config: Config) -> str:
+    articles = report["account"].get("articles") or {}
+
+    def size(part: str) -> str:
+        about = f" about {counted(articles[part], 'article')}" if articles.get(part) else ""
+        return f"{counted(parts[part], 'question')}{about}"
+
+    used = [
+        f"{size(name)} {purpose}"
+        for name, purpose in (("train", "for training"), ("val", "for validation"), ("test", "for testing"))
+        if parts.get(name)
+    ]
+    return f"There were {_listed(used)}; no context stood in two parts{_fold(report, config)}."
 
 
 def _copies(config: Config) -> str:
@@ -152,10 +204,10 @@ def _copies(config: Config) -> str:
     )
 
 
-def _fold(config: Config) -> str:
+def _fold(report: Report, config: Config) -> str:
     if _value(config, "split.kind") != "kfold" or _value(config, "split.fold") is None:
         return ""
-    return f"; the test documents were fold {config['split']['fold'] + 1} of {config['split']['folds']}"
+    return f"; the test {_words(report).judged}s were fold {config['split']['fold'] + 1} of {config['split']['folds']}"
 
 
 def _sampling(config: Config) -> str:
@@ -172,11 +224,13 @@ def _augmentation(config: Config) -> str:
     return f"Training showed {' and '.join(views)}." if views else ""
 
 
-def _loss(config: Config) -> str:
+def _loss(report: Report, config: Config) -> str:
     if not config.get("loss"):
         return ""
     name = "cross entropy"
-    if _value(config, "loss.name") == "focal":
+    if _is_reader(report):
+        name = "the mean of the cross entropies of the answer's first and last token (Devlin et al. 2019)"
+    elif _value(config, "loss.name") == "focal":
         name = f"the focal loss with a gamma of {config['loss']['gamma']:g} (Lin et al. 2017)"
     details = []
     if weights := CLASS_WEIGHTS.get(_value(config, "loss.class_weights")):
@@ -193,7 +247,7 @@ def _optimiser(report: Report, config: Config) -> str:
     if decay := _value(config, "optim.weight_decay"):
         settings.append(f" with a weight decay of {decay:g}")
     if batch := _value(config, "trainer.effective_batch_size"):
-        settings.append(f" in batches of {whole(batch)} documents{_accumulation(report, config, batch)}")
+        settings.append(f" in batches of {whole(batch)} {_words(report).learnt}s{_accumulation(report, config, batch)}")
     if epochs := _value(config, "trainer.max_epochs"):
         settings.append(f" for at most {counted(epochs, 'epoch')}")
     return f"It was minimised with AdamW (Loshchilov & Hutter 2019){''.join(settings)}."
@@ -201,11 +255,12 @@ def _optimiser(report: Report, config: Config) -> str:
 
 def _accumulation(report: Report, config: Config, batch: int) -> str:
     """How a batch was put together; a run that ran out of memory recorded the smaller size that it went on with."""
+    learnt = _words(report).learnt
     micro = report["micro_batch_size"] or _value(config, "trainer.micro_batch_size") or batch
-    return "" if micro == batch else f" (gradients of {whole(batch // micro)} passes over {whole(micro)} documents)"
+    return "" if micro == batch else f" (gradients of {whole(batch // micro)} passes over {whole(micro)} {learnt}s)"
 
 
-def _rate(config: Config) -> str:
+def _rate(report: Report, config: Config) -> str:
     rate = _value(config, "optim.lr")
     if rate is None:
         return ""
@@ -213,7 +268,7 @@ def _rate(config: Config) -> str:
     if _value(config, "finetune.strategy") == "head":
         words = _plain(head)
     else:
-        words = _plain(rate) + ("" if head == rate else f" ({_plain(head)} for the classification head)")
+        words = _plain(rate) + ("" if head == rate else f" ({_plain(head)} for the {_words(report).head})")
     rise = _warmup(config)
     rose = f"rose to {words} over {rise}" if rise else f"started at {words}"
     after = SCHEDULES.get(_value(config, "schedule.name"))
@@ -275,8 +330,27 @@ def _selection(report: Report) -> str:
 
 
 def _monitored(report: Report) -> str:
-    name = report["monitor"].get("metric", "val/f1_macro").split("/")[-1]
-    return f"validation {METRIC_WORDS.get(name, name)}"
+    name = report["monitor"].get("metric", report["comparison"]["metric"]).split("/")[-1]
+    return f"validation {ALL_METRIC_WORDS.get(name, name)}"
+
+
+def _decoding(report: Report, config: Config) -> str:
+    """How a reader's answers were chosen and judged."""
+    if not _is_reader(report):
+        return ""
+    most = _value(config, "data.max_answer_length")
+    limit = "" if most is None else f" of at most {counted(most, 'token')}"
+    threshold = report["no_answer_threshold"]
+    unless = (
+        ""
+        if threshold is None
+        else f"; a question was left unanswered where having no answer scored more than {decimal(threshold)} above the "
+        "span, a threshold chosen on validation questions"
+    )
+    return (
+        f"The answer was the span{limit} with the highest score of all windows (Devlin et al. 2019){unless}. Exact "
+        f"match and F1 are those of {SQUAD_SCRIPTS[report['version']]}."
+    )
 
 
 def _score(report: Report) -> str:
@@ -289,18 +363,28 @@ def _score(report: Report) -> str:
         if bounds
         else ""
     )
-    documents = counted(scores["documents"], f"{PART_WORDS[part]} document")
-    return f"On the {documents}{chose}, {METRIC_WORDS[metric]} was {decimal(scores[metric])}{interval}."
+    noun = _words(report).judged
+    judged = counted(scores[f"{noun}s"], f"{PART_WORDS[part]} {noun}")
+    score = f"{ALL_METRIC_WORDS[metric]} was {decimal(scores[metric])}{interval}{_beside(report)}"
+    return f"On the {judged}{chose}, {score}."
+
+
+def _beside(report: Report) -> str:
+    """The other of a reader's two scores."""
+    if not _is_reader(report):
+        return ""
+    other = "exact_match" if report["comparison"]["metric"] == "f1" else "f1"
+    return f" and {ALL_METRIC_WORDS[other]} {decimal(report[report['part']][other])}"
 
 
 def _comparison(report: Report) -> str:
-    """What the baselines scored on the same documents."""
+    """What the baselines scored on the same documents or questions."""
     part, metric = report["part"], report["comparison"]["metric"]
     known = {name: scores[part] for name, scores in report["baselines"].items() if metric in (scores.get(part) or {})}
     if not known:
         return ""
     scored = [f"{BASELINES.get(name, name)} scored {decimal(scores[metric])}" for name, scores in known.items()]
-    return f"On the same documents {' and '.join(scored)}."
+    return f"On the same {_words(report).judged}s {_listed(scored)}."
 
 
 def _software(report: Report, config: Config) -> str:
@@ -312,8 +396,20 @@ def _software(report: Report, config: Config) -> str:
         seed += f" ({split_seed} for the split)"
     if not used:
         return f"It was run{seed}." if seed else ""
-    listed = f"{', '.join(used[:-1])} and {used[-1]}" if len(used) > 1 else used[0]
-    return f"We used {listed}{seed}."
+    return f"We used {_listed(used)}{seed}."
+
+
+def _words(report: Report) -> Words:
+    return WORDS[report.get("task", CLASSIFICATION)]
+
+
+def _is_reader(report: Report) -> bool:
+    return bool(report.get("task") == QUESTION_ANSWERING)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words, of which there is one at least, as they stand in a sentence: a, b and c."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
 
 
 def _value(config: Config, key: str) -> Any:

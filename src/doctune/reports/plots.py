@@ -12,6 +12,8 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ LETTER_WIDTH = 0.52  # likewise, on average
 LEGEND_SIZE = 9
 MAX_NAME = 30
 MAX_NAMES = 80  # more names than this along one axis cannot be read, so only every second, third … is written
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The curves of a run as a page shows them: two SVG elements."""
+
+    losses: str
+    scores: str
 
 
 def loss_curves(history: Sequence[dict[str, Any]], best_epoch: int | None, size: tuple[float, float] = WIDE) -> Figure:
@@ -85,6 +95,32 @@ def metric_curve(
         axes.set_ylim(0, 1)
     _legend(figure, axes)
     return figure
+
+
+def write_curves(
+    history: Sequence[dict[str, Any]],
+    metrics: dict[str, str],
+    best_epoch: int | None,
+    baselines: dict[str, float],
+    folder: Path,
+) -> Curves:
+    """Write `loss_curves.png` and `metric_curve.png`; give the same curves, narrow enough for a phone.
+
+    Args:
+        history: the epochs.
+        metrics: as for `metric_curve`.
+        best_epoch: marked with a line; None marks none.
+        baselines: as for `metric_curve`.
+        folder: where the files go.
+    """
+    losses = partial(loss_curves, history, best_epoch)
+    scores = partial(metric_curve, history, metrics, best_epoch, baselines)
+    save(losses(), folder / "loss_curves.png")
+    save(scores(), folder / "metric_curve.png")
+    return Curves(
+        losses=svg(losses(size=NARROW), "Losses per epoch"),
+        scores=svg(scores(size=NARROW), "Validation scores per epoch"),
+    )
 
 
 def fold_losses(histories: Mapping[int, Sequence[dict[str, Any]]]) -> Figure:

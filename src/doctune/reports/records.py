@@ -21,6 +21,8 @@ from doctune.labels import Labels
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CLASSIFICATION, QUESTION_ANSWERING = "classification", "question_answering"
+TASKS = (CLASSIFICATION, QUESTION_ANSWERING)
 PREDICTION_COLUMNS = ("id", "path", "truth", "prediction", "probabilities")
 
 
@@ -39,48 +41,90 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class RunRecords:
-    """A run as its files tell it.
+class RunFiles:
+    """What the files of every run tell, whatever its task.
 
-    `val` and `test` are None for a part without documents; `baselines` is empty where none was fitted;
-    `baseline_ids` maps a baseline's name to its label ids `(N,)` for the test documents, in the order of `test`.
-    `config` is what Hydra composed and `overrides` what was typed for it; both are empty where Hydra did not start it.
+    `baselines` is empty where none was fitted. `config` is what Hydra composed and `overrides` what was typed for it;
+    both are empty where Hydra did not start it.
     """
 
     folder: Path
-    labels: Labels
     audit: dict[str, Any]
     history: list[dict[str, Any]]
-    val: Predictions | None
-    test: Predictions | None
     baselines: dict[str, dict[str, Any]]
-    baseline_ids: dict[str, NDArray[np.int64]]
     environment: dict[str, Any]
     config: dict[str, Any]
     overrides: list[str]
 
 
+@dataclass(frozen=True)
+class RunRecords(RunFiles):
+    """A classifier's run as its files tell it.
+
+    `val` and `test` are None for a part without documents; `baseline_ids` maps a baseline's name to its label ids
+    `(N,)` for the test documents, in the order of `test`.
+    """
+
+    labels: Labels
+    val: Predictions | None
+    test: Predictions | None
+    baseline_ids: dict[str, NDArray[np.int64]]
+
+
+def read_task(run: Path) -> str:
+    """The task of a run, one of `TASKS`; runs that do not name theirs are classifiers.
+
+    Raises:
+        ArtifactError: the folder is none of a run, or its task is not known.
+    """
+    require_run(run)
+    task = read_json(run, "environment.json", dict).get("task") or CLASSIFICATION
+    if task not in TASKS:
+        raise ArtifactError(f"{run / 'environment.json'}: the task {task!r} has no report; known: {', '.join(TASKS)}.")
+    return str(task)
+
+
 def read_run(run: Path) -> RunRecords:
-    """Read the files of a finished run.
+    """Read the files of a classifier's finished run.
 
     Raises:
         ArtifactError: a file is missing, damaged, or does not belong to the others; the message names it.
+    """
+    require_run(run)
+    labels = Labels.load(existing(run, "data/labels.json"))
+    test = read_predictions(existing(run, "predictions/test.parquet"), labels)
+    return RunRecords(
+        **vars(read_files(run)),
+        labels=labels,
+        val=read_predictions(existing(run, "predictions/val.parquet"), labels),
+        test=test,
+        baseline_ids=_read_baseline_ids(run / "predictions/baselines_test.parquet", labels, test),
+    )
+
+
+def require_run(run: Path) -> None:
+    """Check that there is a folder.
+
+    Raises:
+        ArtifactError: there is none.
     """
     if not run.is_dir():
         raise ArtifactError(
             f"{run} is not a run folder. Give the folder that training wrote, such as outputs/DATE/TIME."
         )
-    labels = Labels.load(_existing(run, "data/labels.json"))
-    test = read_predictions(_existing(run, "predictions/test.parquet"), labels)
-    return RunRecords(
+
+
+def read_files(run: Path) -> RunFiles:
+    """Read the files that every run has.
+
+    Raises:
+        ArtifactError: one is missing or damaged; the message names it.
+    """
+    return RunFiles(
         folder=run,
-        labels=labels,
         audit=read_json(run, "data/audit.json", dict),
         history=_read_history(run),
-        val=read_predictions(_existing(run, "predictions/val.parquet"), labels),
-        test=test,
         baselines=read_json(run, "data/baselines.json", dict) if (run / "data/baselines.json").exists() else {},
-        baseline_ids=_read_baseline_ids(run / "predictions/baselines_test.parquet", labels, test),
         environment=read_json(run, "environment.json", dict),
         config=_read_yaml(run / ".hydra/config.yaml", dict),
         overrides=_read_yaml(run / ".hydra/overrides.yaml", list),
@@ -93,7 +137,7 @@ def read_predictions(path: Path, labels: Labels) -> Predictions | None:
     Raises:
         ArtifactError: it cannot be read, lacks a column, or holds labels or probabilities that do not fit `labels`.
     """
-    table = _read_table(path, PREDICTION_COLUMNS)
+    table = read_table(path, PREDICTION_COLUMNS)
     if len(table) == 0:
         return None
     return Predictions(
@@ -108,17 +152,29 @@ def read_predictions(path: Path, labels: Labels) -> Predictions | None:
 def _read_baseline_ids(path: Path, labels: Labels, test: Predictions | None) -> dict[str, NDArray[np.int64]]:
     if test is None or not path.exists():
         return {}
-    table = _read_table(path, ("id",))
-    columns = table.to_pydict()
-    ids = columns.pop("id")
-    if sorted(ids) != sorted(test.ids):
-        raise ArtifactError(f"{path} does not hold the same documents as test.parquet beside it: one of them is stale.")
-    row_of = {document: row for row, document in enumerate(ids)}
-    order = [row_of[document] for document in test.ids]
+    columns = read_table(path, ("id",)).to_pydict()
+    order = rows_of(test.ids, columns.pop("id"), path, "documents")
     return {name: _encode(path, name, values, labels)[order] for name, values in columns.items()}
 
 
-def _read_table(path: Path, required: Sequence[str]) -> pa.Table:
+def rows_of(ids: Sequence[str], found: Sequence[str], path: Path, noun: str) -> list[int]:
+    """The row of each of the test part's `ids` in a file beside it whose ids are `found`; `noun` is what they name.
+
+    Raises:
+        ArtifactError: they are not the same.
+    """
+    if sorted(found) != sorted(ids):
+        raise ArtifactError(f"{path} does not hold the same {noun} as test.parquet beside it: one of them is stale.")
+    row_of = {name: row for row, name in enumerate(found)}
+    return [row_of[name] for name in ids]
+
+
+def read_table(path: Path, required: Sequence[str]) -> pa.Table:
+    """A Parquet file of a run.
+
+    Raises:
+        ArtifactError: it cannot be read, or lacks a column.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -169,7 +225,7 @@ def read_json(run: Path, name: str, kind: type) -> Any:
     Raises:
         ArtifactError: the file is missing, damaged, or holds another kind.
     """
-    path = _existing(run, name)
+    path = existing(run, name)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -192,7 +248,12 @@ def _read_yaml(path: Path, kind: type) -> Any:
     return value
 
 
-def _existing(run: Path, name: str) -> Path:
+def existing(run: Path, name: str) -> Path:
+    """The path of a file of a run.
+
+    Raises:
+        ArtifactError: there is no such file.
+    """
     if not (run / name).is_file():
         raise ArtifactError(f"{run / name} is missing: the run did not finish, or {run} is not a run folder.")
     return run / name

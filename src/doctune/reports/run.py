@@ -1,5 +1,7 @@
 """The report of one run, made from the files in its folder: no model, no Lightning, no torch.
 
+Every task has a report of its own; that of a classifier is made here.
+
 Shapes: L labels.
 """
 
@@ -7,9 +9,7 @@ from __future__ import annotations
 
 import base64
 import csv
-import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from doctune.errors import ArtifactError
 from doctune.files import write_json, write_text, written_whole
-from doctune.reports import html, plots
+from doctune.reports import facts, html, plots, reader
 from doctune.reports.methods import describe_methods
-from doctune.reports.records import Predictions, RunRecords, read_run
+from doctune.reports.records import QUESTION_ANSWERING, Predictions, RunRecords, read_run, read_task
 from doctune.reports.summary import summarize
-from doctune.reports.verdict import BASELINE_WORDS, METRIC_WORDS, PART_WORDS, judge, judged_metric
+from doctune.reports.verdict import PART_WORDS, judge, judged_metric
 from doctune.scoring.classification import STATISTICS, class_scores, confusion_matrix, document_log_losses, score
 from doctune.scoring.intervals import bootstrap_intervals, bootstrap_mean_interval
 
 SCHEMA = 1
+METRICS = ("val/f1_macro", "val/accuracy")
 CONFUSED_PAIRS = 20
 WORST_MISTAKES = 20
 FILES = (
@@ -47,6 +48,8 @@ def write_report(run: Path) -> Path:
     Raises:
         ArtifactError: a file of the run is missing or damaged; the message names it.
     """
+    if read_task(run) == QUESTION_ANSWERING:
+        return reader.write_report(run)
     records = read_run(run)
     report = build_report(records)
     folder = run / "report"
@@ -61,7 +64,7 @@ def write_report(run: Path) -> Path:
 
 
 def build_report(records: RunRecords) -> dict[str, Any]:
-    """The content of `report.json`; every value is plain, and a number that is not finite becomes null.
+    """The content of a classifier's `report.json`; every value is plain, and a number that is not finite becomes null.
 
     Raises:
         ArtifactError: neither part has predictions.
@@ -76,34 +79,23 @@ def build_report(records: RunRecords) -> dict[str, Any]:
         "schema": SCHEMA,
         "verdict": verdict.sentence,
         "comparison": verdict.to_dict(),
-        "run": "/".join(records.folder.resolve().parts[-3:]),
+        "run": facts.run_name(records),
         "part": part,
         **scores,
         "baselines": records.baselines,
-        **_training_facts(records),
+        **facts.training_facts(records, METRICS[0]),
         "labels": list(records.labels.names),
         "per_class": _per_class(records, confusion),
         "confused_pairs": _confused_pairs(confusion, records.labels.names),
         "worst_mistakes": _worst_mistakes(predictions, records.labels.names),
         "confusion": confusion.tolist(),
         "account": records.audit,
-        "notes": [*_told(records), *_notes(records, confusion, part, monitor)],
+        "notes": [*facts.told(records), *_notes(records, confusion, part, monitor)],
         "alarms": records.environment.get("alarms") or [],
         "files": list(FILES),
     }
-    plain: dict[str, Any] = finite(report)
+    plain: dict[str, Any] = facts.finite(report)
     return plain
-
-
-def best_epoch(records: RunRecords) -> int | None:
-    """The epoch that the run kept, or the one that the monitored metric prefers; None if no epoch has the metric."""
-    if records.environment.get("best_epoch") is not None:
-        return int(records.environment["best_epoch"])
-    monitor = records.environment.get("monitor") or {}
-    key = history_key(monitor.get("metric", "val/f1_macro"))
-    sign = -1 if monitor.get("mode") == "min" else 1
-    judged = [row for row in records.history if row.get(key) is not None and math.isfinite(row[key])]
-    return int(max(judged, key=lambda row: sign * row[key])["epoch"]) if judged else None
 
 
 def _judged_part(records: RunRecords) -> tuple[str, Predictions]:
@@ -123,41 +115,6 @@ def score_part(predictions: Predictions | None, num_labels: int) -> dict[str, An
     intervals = {name: list(bounds) for name, bounds in bootstrap_intervals(confusion, STATISTICS).items()}
     losses = document_log_losses(predictions.truth, predictions.probabilities)
     return scores | {"ci95": intervals | {"log_loss": list(bootstrap_mean_interval(losses))}}
-
-
-def _training_facts(records: RunRecords) -> dict[str, Any]:
-    environment = records.environment
-    model = environment.get("model") or {}
-    copied = (
-        "best_checkpoint",
-        "training_seconds",
-        "precision",
-        "micro_batch_size",
-        "stopped",
-        "seed",
-        "command",
-        "started_at",
-        "finished_at",
-    )
-    return {
-        "gap": _gap(records),
-        "padding_share": _mean(row.get("padding_share") for row in records.history),
-        "tokens_per_s": _mean(row.get("tokens_per_s") for row in records.history),
-        "parameters": {"total": model.get("total"), "trainable": model.get("trainable")},
-        "epochs": len(records.history),
-        "best_epoch": best_epoch(records),
-        "monitor": environment.get("monitor") or {},
-        "model": model,
-        **{name: environment.get(name) for name in copied},
-        **{name: environment.get(name) or {} for name in ("versions", "git", "hardware")},
-    }
-
-
-def _gap(records: RunRecords) -> dict[str, Any]:
-    """The gap at the best epoch and the epoch where it first became critical; nulls where nothing measured it."""
-    kept = next((row for row in records.history if row["epoch"] == best_epoch(records)), {})
-    critical = (row["epoch"] for row in records.history if row.get("gap_status") == "critical")
-    return {"value": kept.get("gap"), "status": kept.get("gap_status"), "onset_epoch": next(critical, None)}
 
 
 def _per_class(records: RunRecords, confusion: NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -211,13 +168,6 @@ def _worst_mistakes(predictions: Predictions, labels: Sequence[str]) -> list[dic
     ]
 
 
-def _told(records: RunRecords) -> list[str]:
-    """What the run noted, and what its guards said that still held at the end."""
-    alarms = records.environment.get("alarms") or []
-    held = [alarm["message"] for alarm in alarms if alarm["cleared"] is None]
-    return list(dict.fromkeys([*(records.environment.get("notes") or []), *held]))
-
-
 def _notes(records: RunRecords, confusion: NDArray[np.int64], part: str, monitor: dict[str, Any]) -> list[str]:
     """What a reader must know before trusting the numbers."""
     documents = int(confusion.sum())
@@ -244,54 +194,16 @@ def _write_per_class(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
 
 def _write_plots(records: RunRecords, report: dict[str, Any], folder: Path) -> html.Pictures:
-    """Write the PNG files; give the same pictures as the page has them, with curves narrow enough for a phone."""
+    """Write the PNG files; give the same pictures as the page has them."""
     part = report["part"]
     title = f"{PART_WORDS[part].capitalize()}, {report[part]['documents']:,} documents"
-    best, metrics, levels = report["best_epoch"], _curve_metrics(records), _baseline_levels(records, report)
-    losses = partial(plots.loss_curves, records.history, best)
-    scores = partial(plots.metric_curve, records.history, metrics, best, levels)
-    plots.save(losses(), folder / "loss_curves.png")
-    plots.save(scores(), folder / "metric_curve.png")
+    levels = facts.baseline_levels(records.baselines, report["comparison"]["metric"])
+    metrics = facts.curve_metrics(records, METRICS)
+    curves = plots.write_curves(records.history, metrics, report["best_epoch"], levels, folder)
     matrix = folder / "confusion_matrix.png"
     plots.save(plots.confusion_matrix(np.asarray(report["confusion"]), records.labels.names, title), matrix)
     return html.Pictures(
-        loss_curves=plots.svg(losses(size=plots.NARROW), "Losses per epoch"),
-        metric_curve=plots.svg(scores(size=plots.NARROW), "Validation scores per epoch"),
+        loss_curves=curves.losses,
+        metric_curve=curves.scores,
         confusion_matrix="data:image/png;base64," + base64.b64encode(matrix.read_bytes()).decode("ascii"),
     )
-
-
-def _curve_metrics(records: RunRecords) -> dict[str, str]:
-    """The monitored metric first, then accuracy and macro F1: history key -> words."""
-    monitor = (records.environment.get("monitor") or {}).get("metric", "val/f1_macro")
-    names = dict.fromkeys([monitor, "val/f1_macro", "val/accuracy"])
-    return {history_key(name): METRIC_WORDS.get(name.split("/")[-1], name) for name in names if name != "val/loss"}
-
-
-def _baseline_levels(records: RunRecords, report: dict[str, Any]) -> dict[str, float]:
-    metric = report["comparison"]["metric"]
-    judged = {name: (scores.get("val") or {}).get(metric) for name, scores in records.baselines.items()}
-    return {
-        f"{BASELINE_WORDS.get(name, name)}, {METRIC_WORDS[metric]}": value
-        for name, value in judged.items()
-        if value is not None
-    }
-
-
-def history_key(metric: str) -> str:
-    """The name in `training_history.json` of a metric such as `val/f1_macro`."""
-    return metric.replace("/", "_")
-
-
-def _mean(values: Any) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def finite(value: Any) -> Any:
-    """The same value with NaN and infinity as None: JSON has neither."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -8,7 +8,7 @@ from typing import Any
 
 from doctune.reports.numbers import UNKNOWN, decimal, duration, percent, whole
 from doctune.reports.plots import shorten
-from doctune.reports.verdict import BASELINE_WORDS, METRIC_WORDS, PART_WORDS
+from doctune.reports.verdict import ALL_METRIC_WORDS, BASELINE_WORDS, PART_WORDS
 
 WIDTH = 100
 MAX_LINES = 60
@@ -20,14 +20,26 @@ Report = Mapping[str, Any]
 
 
 def summarize(report: Report) -> str:
-    """The page made from `report.json` alone; values that a run does not have are shown as a dash."""
+    """The page of a classifier, made from `report.json` alone; values that a run does not have are shown as a dash."""
+    soft = f"{'':<{INDENT}}{soft_scores(report[report['part']])}"
+    return assemble(
+        report,
+        [*score_lines(report, compared_metrics(report), "documents"), soft],
+        [*_data(report), *model(report), *training(report), *machine(report)],
+        _worst_labels(report),
+        _confused(report),
+    )
+
+
+def assemble(report: Report, *middle: Sequence[str]) -> str:
+    """The page of any run: its name and verdict, the blocks of lines of its task, its notes and files.
+
+    Blocks without lines are left out, with the empty line above them.
+    """
     blocks = [
         [f"doctune report: {shorten(report['run'], WIDTH - 16)}"],
         paragraph("VERDICT", report["verdict"]),
-        _scores(report),
-        [*_data(report), *_model(report), *_training(report), *_hardware(report)],
-        _worst_labels(report),
-        _confused(report),
+        *middle,
         _notes(report),
         paragraph("FILES", ", ".join(report["files"])),
     ]
@@ -64,33 +76,37 @@ def soft_scores(scores: dict[str, Any]) -> str:
     return ", ".join([f"log loss {decimal(scores.get('log_loss'))} nats", *top_k])
 
 
-def _scores(report: Report) -> list[str]:
-    part, columns = report["part"], compared_metrics(report)
-    title = f"{PART_WORDS[part]}, {report[part]['documents']:,} documents; 95 % intervals"
+def score_lines(report: Report, columns: Sequence[str], noun: str) -> list[str]:
+    """The scores of the run beside those of its baselines; the plural `noun` says what was judged."""
+    part = report["part"]
+    title = f"{PART_WORDS[part]}, {report[part][noun]:,} {noun}; 95 % intervals"
     head = f"{'SCORES':<{INDENT}}{shorten(title, 42):<42}"
     return [
-        head + "".join(f"{METRIC_WORDS[column]:<24}" for column in columns).rstrip(),
-        *(_score_line(name, scores, columns) for name, scores in compared_scores(report)),
-        f"{'':<{INDENT}}{soft_scores(report[part])}",
+        head + "".join(f"{ALL_METRIC_WORDS[column]:<24}" for column in columns).rstrip(),
+        *(score_line(name, scores, columns) for name, scores in compared_scores(report)),
     ]
 
 
-def _score_line(name: str, scores: dict[str, Any], columns: Sequence[str]) -> str:
+def score_line(name: str, scores: Mapping[str, Any], columns: Sequence[str]) -> str:
+    """A name and its scores with their intervals."""
     cells = "".join(f"{_with_interval(scores, column):<24}" for column in columns)
     return f"{'':<{INDENT}}{shorten(name, 41):<42}{cells}".rstrip()
 
 
-def _data(report: Report) -> list[str]:
-    account = report["account"]
+def account_words(account: Mapping[str, Any]) -> str:
+    """Where the rows of the source went, as a sentence."""
     parts = account.get("parts", {})
     reasons = account.get("left_out_reasons", {})
     why = ", ".join(f"{count:,} {reason}" for reason, count in list(reasons.items())[:MAX_REASONS])
     sizes = ", ".join(f"{parts[name]:,} {name}" for name in ("train", "val", "test") if name in parts)
     left_out = f"{parts.get('left_out', 0):,} left out" + (f" ({why})" if why else "")
-    groups = account.get("duplicate_groups")
+    return f"{whole(account.get('rows'))} rows: {sizes}; {left_out}."
+
+
+def _data(report: Report) -> list[str]:
+    groups = report["account"].get("duplicate_groups")
     copies = "" if groups is None else f" Groups of copies: {groups:,}."
-    text = f"{whole(account.get('rows'))} rows: {sizes}; {left_out}. {_label_words(report)}{copies}"
-    return paragraph("DATA", text)
+    return paragraph("DATA", f"{account_words(report['account'])} {_label_words(report)}{copies}")
 
 
 def _label_words(report: Report) -> str:
@@ -104,16 +120,18 @@ def _label_words(report: Report) -> str:
     )
 
 
-def _model(report: Report) -> list[str]:
-    model, parameters = report["model"], report["parameters"]
-    architecture = f" ({model['architecture']})" if model.get("architecture") else ""
+def model(report: Report) -> list[str]:
+    """What was trained."""
+    known, parameters = report["model"], report["parameters"]
+    architecture = f" ({known['architecture']})" if known.get("architecture") else ""
     total, trainable = whole(parameters["total"]), whole(parameters["trainable"])
     return paragraph(
-        "MODEL", f"{model.get('name', UNKNOWN)}{architecture}, {total} parameters, {trainable} of them trained."
+        "MODEL", f"{known.get('name', UNKNOWN)}{architecture}, {total} parameters, {trainable} of them trained."
     )
 
 
-def _training(report: Report) -> list[str]:
+def training(report: Report) -> list[str]:
+    """How the training went."""
     gap = report["gap"]
     sentences = [
         f"{_epochs(report)}",
@@ -139,7 +157,8 @@ def _epochs(report: Report) -> str:
     return f"{count} ({words})" if words else count
 
 
-def _hardware(report: Report) -> list[str]:
+def machine(report: Report) -> list[str]:
+    """On what it ran, and which code."""
     hardware = report["hardware"]
     cores = f"{hardware.get('cores', UNKNOWN)} cores"
     parts = [", ".join(hardware.get("gpus") or []), hardware.get("processor"), cores]
@@ -175,7 +194,7 @@ def _notes(report: Report) -> list[str]:
     return [f"{'NOTES':<{INDENT}}{lines[0][INDENT:]}", *lines[1:]] if lines else []
 
 
-def _with_interval(scores: dict[str, Any], metric: str) -> str:
+def _with_interval(scores: Mapping[str, Any], metric: str) -> str:
     interval = (scores.get("ci95") or {}).get(metric)
     bounds = f" ({decimal(interval[0])}–{decimal(interval[1])})" if interval else ""
     return decimal(scores.get(metric)) + bounds

@@ -1,12 +1,14 @@
 """One line that says whether a run was worth it, judged against the stronger of its baselines.
 
-The judgement is made on the monitored metric, where a confusion matrix gives it, else on macro F1. Where the baseline's
-label of every test document is known the difference is bootstrapped over the same documents (see
-`intervals.paired_difference`); otherwise the two intervals must not overlap, which is the more cautious of the two.
+The judgement is made on the monitored metric, where a baseline can have it, else on the task's main one: macro F1 of
+labels, F1 of answers. Where it is known what the baseline said of every test document or question, the difference is
+bootstrapped over the same ones (see `intervals.paired_difference`); otherwise the two intervals must not overlap, which
+is the more cautious of the two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,7 +16,8 @@ from doctune.reports.records import RunRecords
 from doctune.scoring.classification import STATISTICS
 from doctune.scoring.intervals import Difference, paired_difference
 
-MIN_DOCUMENTS = 30  # below it a bootstrap resembles its few documents more than what they were drawn from
+# Below it a bootstrap resembles its few documents, or questions, more than what they were drawn from.
+MIN_DOCUMENTS = 30
 
 METRIC_WORDS = {
     "accuracy": "accuracy",
@@ -26,12 +29,21 @@ METRIC_WORDS = {
     "recall_weighted": "weighted recall",
     "log_loss": "log loss",
 }
+ANSWER_METRIC_WORDS = {"f1": "F1", "exact_match": "exact match"}
+ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS
 PART_WORDS = {"test": "test", "val": "validation"}
-BASELINE_WORDS = {"tfidf_svm": "TF-IDF + linear SVM", "majority": "majority class"}
-SHORT_BASELINE_WORDS = {"tfidf_svm": "TF-IDF", "majority": "majority"}
+BASELINE_WORDS = {
+    "tfidf_svm": "TF-IDF + linear SVM",
+    "majority": "majority class",
+    "first_chunk": "first chunk only",
+    "lexical": "lexical baseline",
+    "untrained": "untrained model",
+    "no_answer": "never answering",
+}
+SHORT_BASELINE_WORDS = {"tfidf_svm": "TF-IDF", "no_answer": "no-answer"}
 CAVEATS = {
     "test": "",
-    "val": " There is no test part: these documents chose the checkpoint, so the score flatters.",
+    "val": " There is no test part: these {noun}s chose the checkpoint, so the score flatters.",
 }
 
 Status = Literal["better", "worse", "unclear", "too_few", "no_baseline"]
@@ -41,22 +53,26 @@ Status = Literal["better", "worse", "unclear", "too_few", "no_baseline"]
 class Verdict:
     """What came of comparing a run with its strongest baseline, and the sentence that says so.
 
-    `difference`, `low`, `high`: model minus baseline with its 95 % interval; None where documents were not paired.
+    `noun` is what was judged ("document"), `count` how many. `difference`, `low`, `high`: model minus baseline with its
+    95 % interval; None where what was judged was not paired.
     """
 
     status: Status
     sentence: str
     metric: str
     part: str
-    documents: int
+    noun: str
+    count: int
     baseline: str | None = None
     difference: float | None = None
     low: float | None = None
     high: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `report.json`."""
-        return asdict(self)
+        """Plain values for `report.json`; the count stands under what was counted, such as `documents`."""
+        values = asdict(self)
+        counted = f"{values.pop('noun')}s"
+        return {counted if name == "count" else name: value for name, value in values.items()}
 
 
 def judge(records: RunRecords, scores: dict[str, Any], part: str, metric: str) -> Verdict:
@@ -68,25 +84,49 @@ def judge(records: RunRecords, scores: dict[str, Any], part: str, metric: str) -
         part: which part the scores are of.
         metric: a name of `STATISTICS`.
     """
-    documents = scores["documents"]
-    own = f"{PART_WORDS[part]} {METRIC_WORDS[metric]} {_with_interval(scores, metric)}"
-    name = strongest_baseline(records.baselines, metric, part)
+    return judge_scores(
+        scores, records.baselines, part, metric, lambda name: _paired(records, name, part, metric), noun="document"
+    )
+
+
+def judge_scores(
+    scores: Mapping[str, Any],
+    baselines: dict[str, dict[str, Any]],
+    part: str,
+    metric: str,
+    difference_to: Callable[[str], Difference | None],
+    *,
+    noun: str,
+) -> Verdict:
+    """Compare scores with those of the strongest baseline, whatever the task.
+
+    Args:
+        scores: of the part, with their `ci95`; how many were judged stands under the plural of `noun`.
+        baselines: name -> part -> scores.
+        part: which part the scores are of, "test" or "val".
+        metric: a name of `ALL_METRIC_WORDS`.
+        difference_to: the difference to a baseline by name over the same ones; None where they cannot be paired.
+        noun: what is judged, such as "document".
+    """
+    count, caveat = scores[f"{noun}s"], CAVEATS[part].format(noun=noun)
+    own = f"{PART_WORDS[part]} {ALL_METRIC_WORDS[metric]} {_with_interval(scores, metric)}"
+    name = strongest_baseline(baselines, metric, part)
     if name is None:
-        sentence = f"No baseline stands beside this score: {own} on {documents:,} documents."
-        return Verdict("no_baseline", sentence + CAVEATS[part], metric, part, documents)
-    other = records.baselines[name][part]
+        sentence = f"No baseline stands beside this score: {own} on {count:,} {noun}s."
+        return Verdict("no_baseline", sentence + caveat, metric, part, noun, count)
+    other = baselines[name][part]
     beside = f"{own}, {BASELINE_WORDS.get(name, name)} {other[metric]:.3f}"
-    if documents < MIN_DOCUMENTS:
-        sentence = f"Too few documents to judge ({documents} of at least {MIN_DOCUMENTS}): {beside}."
-        return Verdict("too_few", sentence + CAVEATS[part], metric, part, documents, name)
-    difference = _paired(records, name, part, metric)
+    if count < MIN_DOCUMENTS:
+        sentence = f"Too few {noun}s to judge ({count} of at least {MIN_DOCUMENTS}): {beside}."
+        return Verdict("too_few", sentence + caveat, metric, part, noun, count, name)
+    difference = difference_to(name)
     status = _status_of_difference(difference) if difference else _status_of_intervals(scores, other, metric)
-    reason = _paired_words(difference, documents) if difference else _interval_words(other, metric)
+    reason = _paired_words(difference, count, noun) if difference else _interval_words(other, metric)
     sentence = f"{_opening(status, name)}: {beside}; {reason}."
     bounds = (
         {} if difference is None else {"difference": difference.value, "low": difference.low, "high": difference.high}
     )
-    return Verdict(status, sentence + CAVEATS[part], metric, part, documents, name, **bounds)
+    return Verdict(status, sentence + caveat, metric, part, noun, count, name, **bounds)
 
 
 def strongest_baseline(baselines: dict[str, dict[str, Any]], metric: str, part: str) -> str | None:
@@ -121,7 +161,7 @@ def _status_of_difference(difference: Difference) -> Status:
     return "worse" if difference.high < 0 else "unclear"
 
 
-def _status_of_intervals(scores: dict[str, Any], other: dict[str, Any], metric: str) -> Status:
+def _status_of_intervals(scores: Mapping[str, Any], other: Mapping[str, Any], metric: str) -> Status:
     low, high = scores["ci95"][metric]
     other_low, other_high = _interval(other, metric)
     if low > other_high:
@@ -137,21 +177,21 @@ def _opening(status: Status, baseline: str) -> str:
     return f"Cannot be told apart from the {SHORT_BASELINE_WORDS.get(baseline, baseline)} baseline"
 
 
-def _paired_words(difference: Difference, documents: int) -> str:
+def _paired_words(difference: Difference, count: int, noun: str) -> str:
     interval = f"({difference.low:+.3f} to {difference.high:+.3f})"
-    return f"difference {difference.value:+.3f} {interval} on the same {documents:,} documents"
+    return f"difference {difference.value:+.3f} {interval} on the same {count:,} {noun}s"
 
 
-def _interval_words(other: dict[str, Any], metric: str) -> str:
+def _interval_words(other: Mapping[str, Any], metric: str) -> str:
     low, high = _interval(other, metric)
     return f"judged by whether the intervals overlap (the baseline's: {low:.3f} to {high:.3f})"
 
 
-def _with_interval(scores: dict[str, Any], metric: str) -> str:
+def _with_interval(scores: Mapping[str, Any], metric: str) -> str:
     low, high = _interval(scores, metric)
     return f"{scores[metric]:.3f} (95 % interval {low:.3f} to {high:.3f})"
 
 
-def _interval(scores: dict[str, Any], metric: str) -> tuple[float, float]:
+def _interval(scores: Mapping[str, Any], metric: str) -> tuple[float, float]:
     low, high = scores.get("ci95", {}).get(metric) or (scores[metric], scores[metric])
     return low, high

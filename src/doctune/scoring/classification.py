@@ -136,6 +136,12 @@ def recall_weighted(confusion: Counts) -> Floats:
     return _weighted(class_scores(confusion), "recall")
 
 
+def f1_mix(confusion: Counts, weights: Floats) -> Floats:
+    """The F1 of each label, mixed in the shares that their weights `(L,)` have; a label that nobody met has F1 0."""
+    mixed: Floats = class_scores(confusion).f1 @ (weights / weights.sum())
+    return mixed
+
+
 # The scores that a confusion matrix gives, by the name that follows `val/` or `test/`.
 STATISTICS: dict[str, Statistic] = {
     "accuracy": accuracy,

@@ -9,6 +9,7 @@ from pathlib import Path
 from doctune.documents import Document
 from doctune.errors import ConfigError
 from doctune.text import formats
+from doctune.text.pages import num_visible, page_starts
 from doctune.text.prepare import CONTEXT_CHARS, prepare_text
 from doctune.text.reading import Reading, describe, open_reading
 from doctune.text.refusal import Refused
@@ -59,9 +60,10 @@ def _format_of(reading: Reading) -> str:
 
 
 def _read(reading: Reading, form: str, shown: str) -> Document:
-    text, refusal = _collect(reading, formats.READERS[form])
-    if not text and refusal and refusal.may_try_another and form in formats.FALLBACKS:
-        text, refusal = _read_otherwise(reading, form, refusal)
+    raw, refusal = _collect(reading, formats.READERS[form])
+    if not raw.prepared() and refusal and refusal.may_try_another and form in formats.FALLBACKS:
+        raw, refusal = _read_otherwise(reading, form, raw, refusal)
+    text = raw.prepared()
     if refusal and (not text or refusal.status in _WITHOUT_TEXT):
         return Document(shown, refusal.status, refusal.reason, form, "")
     if refusal:
@@ -71,25 +73,25 @@ def _read(reading: Reading, form: str, shown: str) -> Document:
         return Document(shown, "damaged", reason, form, "")
     if not text:
         return Document(shown, "empty", reason or "there is no text in it", form, "")
-    return Document(shown, "ok", reason, form, text)
+    return Document(shown, "ok", reason, form, text, raw.page_starts())
 
 
-def _read_otherwise(reading: Reading, form: str, refusal: Refused) -> tuple[str, Refused | None]:
+def _read_otherwise(reading: Reading, form: str, raw: RawText, refusal: Refused) -> tuple[RawText, Refused | None]:
     """What the format's second reader makes of a file that gave the first one nothing."""
     if form != "pdf":
         reading.package.refuse_bomb()
     try:
-        text, _ = _collect(reading, formats.FALLBACKS[form])
+        second, _ = _collect(reading, formats.FALLBACKS[form])
     except ImportError:  # a second reader may be done without: whoever cannot accept its licence uninstalls it
-        text = ""
-    if not text:
-        return "", refusal
+        return raw, refusal
+    if not second.prepared():
+        return raw, refusal
     reading.remark(f"read another way, since at first: {refusal.reason}")
-    return text, None
+    return second, None
 
 
-def _collect(reading: Reading, reader: str) -> tuple[str, Refused | None]:
-    """The prepared text of a file, cut to `max_chars`, and what ended the reading early if anything did.
+def _collect(reading: Reading, reader: str) -> tuple[RawText, Refused | None]:
+    """The text of a file as far as it is wanted, and what ended the reading early if anything did.
 
     Raises:
         ImportError: the reader's library is not there.
@@ -98,14 +100,14 @@ def _collect(reading: Reading, reader: str) -> tuple[str, Refused | None]:
     try:
         with closing(formats.load(reader)(reading)) as pieces:
             for piece in pieces:
-                raw.add(piece)
+                raw.add(piece, is_page=reading.has_pages)
                 if raw.is_enough():
                     break
     except ImportError:
         raise
     except Exception as error:
-        return raw.prepared(), _refusal(error)
-    return raw.prepared(), None
+        return raw, _refusal(error)
+    return raw, None
 
 
 def _refusal(error: Exception) -> Refused:
@@ -143,14 +145,17 @@ class RawText:
         self._settings = settings
         self._pieces: list[str] = []
         self._num_chars = 0
+        self._page_counts: list[int] = []
         is_prepared = settings.normalise or settings.scrub
         # What a character becomes can depend on the text after it.
         self._needed = None if settings.max_chars is None else settings.max_chars + CONTEXT_CHARS * is_prepared
         self._next_check = self._needed
         self._prepared: str | None = None
 
-    def add(self, piece: str) -> None:
-        """Take the next piece."""
+    def add(self, piece: str, *, is_page: bool = False) -> None:
+        """Take the next piece; `is_page` where it is the whole of the next page."""
+        if is_page:
+            self._page_counts.append(num_visible(self._prepare_piece(piece)))
         self._pieces.append(piece)
         self._num_chars += len(piece)
         self._prepared = None
@@ -172,9 +177,18 @@ class RawText:
             return text if text.strip() else ""
         return text[:limit].rstrip() if self._settings.normalise else text[:limit]
 
+    def page_starts(self) -> tuple[int, ...]:
+        """Where the pages that the prepared text shows begin in it; empty where there are none."""
+        if not self._page_counts:
+            return ()
+        length = len(self.prepared())
+        return tuple(start for start in page_starts(self._prepare(), self._page_counts) if start < length)
+
     def _prepare(self) -> str:
         if self._prepared is None:
             self._pieces = ["".join(self._pieces)]
-            settings = self._settings
-            self._prepared = prepare_text(self._pieces[0], normalise=settings.normalise, scrub=settings.scrub)
+            self._prepared = self._prepare_piece(self._pieces[0])
         return self._prepared
+
+    def _prepare_piece(self, piece: str) -> str:
+        return prepare_text(piece, normalise=self._settings.normalise, scrub=self._settings.scrub)

@@ -25,7 +25,8 @@ IN_MEMORY_BYTES = 256 * 1024
 class Reading:
     """What a format reader gets: an open file, its first bytes, the settings, and a place for remarks.
 
-    `remarks` become the reason of the document: a reader adds one for every part that it had to leave out.
+    `remarks` become the reason of the document: a reader adds one for every part that it had to leave out. It sets
+    `has_pages` where every piece that it yields is a page, an empty one for a page that was left out.
     """
 
     def __init__(self, file: BinaryIO, size: int, suffix: str, path: Path | None, settings: ExtractSettings) -> None:
@@ -36,6 +37,7 @@ class Reading:
         self.settings = settings
         self.remarks: list[str] = []
         self.has_losses = False
+        self.has_pages = False
         self.head = file.read(HEAD_BYTES)
         self._package: Package | None = None
 

@@ -280,7 +280,8 @@ def _document(path: str, answer: dict[str, Any]) -> Document:
         raise ConfigError(answer["mistake"])
     if answer["status"] not in STATUSES:
         raise RuntimeError(f"the worker answered with the status {answer['status']!r}")
-    return Document(path, answer["status"], answer["reason"], answer["format"], answer["text"])
+    starts = tuple(answer["page_starts"])
+    return Document(path, answer["status"], answer["reason"], answer["format"], answer["text"], starts)
 
 
 class _Worker:

@@ -74,7 +74,7 @@ def main() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _answer(path: str, settings: ExtractSettings) -> dict[str, str]:
+def _answer(path: str, settings: ExtractSettings) -> dict[str, Any]:
     """A document as plain data; `mistake` alone if no file of its kind can be read here."""
     try:
         return asdict(extract(Path(path), settings))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -21,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from doctune.errors import DoctuneError, TrainingError
+from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.files import write_text
 from doctune.training.config import from_hydra, register_schemas
 from doctune.training.resume import SAVED_CONFIG, SAVED_SWEEP, Resumption, resumption
@@ -109,11 +110,13 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
         if isinstance(resumed, Resumption) and resumed.is_finished:
             print(f"{resumed.run} is finished; a larger trainer.max_epochs= trains on.", file=sys.stderr)
             return 0
+        given = resumed.arguments() if resumed else overrides
+        _require_slurm(given)
     except DoctuneError as error:
         print(f"doctune: {error}", file=sys.stderr)
         return 2
     configs = resumed.run / SAVED_CONFIG.parent if isinstance(resumed, Resumption) else conf_dir()
-    sys.argv = [sys.argv[0], *(resumed.arguments() if resumed else overrides)]
+    sys.argv = [sys.argv[0], *given]
     app = hydra.main(version_base="1.3", config_path=str(configs), config_name="config")(JOBS[command])
     try:
         with _terminated_like_interrupted():
@@ -129,6 +132,15 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
             raise
         return _report(error)
     return 0
+
+
+def _require_slurm(arguments: Sequence[str]) -> None:
+    """Refuse a launcher that would look for SLURM in vain."""
+    if "hydra/launcher=submitit_slurm" in arguments and not (shutil.which("sbatch") and shutil.which("srun")):
+        raise ConfigError(
+            "hydra/launcher=submitit_slurm hands jobs to SLURM, and this machine has no sbatch and srun on its PATH. "
+            "Start it on a login node of the cluster; hydra/launcher=joblib runs jobs in parallel here."
+        )
 
 
 @contextmanager

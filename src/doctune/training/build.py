@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import lightning as L
 import torch
@@ -35,6 +35,7 @@ from doctune.training.callbacks.status import StatusFile
 from doctune.training.callbacks.stopping import EarlyStopping
 from doctune.training.checkpoint_io import WholeCheckpointIO
 from doctune.training.data.batches import BatchPlan
+from doctune.training.data.views import RandomViews
 from doctune.training.environment import has_bf16_instructions
 from doctune.training.metrics_file import MetricsFile
 from doctune.training.optim import Optimisation
@@ -55,6 +56,11 @@ class Encoder:
     def backend(self) -> Tokenizer:
         """The Rust tokenizer behind the transformers one."""
         return self.tokenizer.backend_tokenizer
+
+    @property
+    def pads_left(self) -> bool:
+        """Whether the encoder was trained with padding before the text."""
+        return bool(self.tokenizer.padding_side == "left")
 
 
 def pretrained_encoder(model: schema.PretrainedConfig, max_length: int) -> Encoder:
@@ -94,6 +100,20 @@ def batch_plan(trainer: schema.TrainerConfig) -> BatchPlan:
     return BatchPlan(trainer.device_batch_size(), trainer.accumulation())
 
 
+def random_views(augment: schema.AugmentConfig, source: Encoder) -> RandomViews | None:
+    """What training sees of a document; None: its first window as it is.
+
+    Raises:
+        ConfigError: tokens are to be hidden, and the tokenizer has nothing to hide them behind.
+    """
+    if not (augment.random_window or augment.token_dropout):
+        return None
+    hidden = source.tokenizer.mask_token_id
+    if hidden is None and augment.token_dropout:
+        raise ConfigError("data.augment.token_dropout needs a tokenizer with a mask token, and this one has none.")
+    return RandomViews(augment.random_window, augment.token_dropout, int(hidden or 0), source.tokenizer.all_special_ids)
+
+
 def num_workers(data: schema.DataConfig) -> int:
     """Processes that prepare batches: tokens are memory-mapped, so that they pay only where a GPU would wait."""
     if data.num_workers is not None:
@@ -116,6 +136,7 @@ def optimisation(config: schema.Config, steps_per_epoch: int, precision: str) ->
         warmup_steps=round(config.schedule.warmup_ratio * total) if steps is None else min(steps, total),
         total_steps=total,
         layer_decay=config.optim.layer_decay,
+        pooling_lr_multiplier=config.optim.pooling_lr_multiplier,
         fused=precision != "16-mixed",
     )
 
@@ -134,13 +155,13 @@ def resolve_precision(trainer: schema.TrainerConfig) -> tuple[str, str | None]:
 
 
 def prepare_net(net: PreTrainedModel, config: schema.Config) -> None:
-    """Freeze what should not learn."""
+    """Freeze what should not learn; the net is a stock one, or has its encoder as `base_model` as they do."""
     strategy = config.finetune.strategy
     freeze(net, strategy, config.finetune.layers)
     if strategy == "head":
         keep_encoder_in_eval(net)
     if config.trainer.gradient_checkpointing:
-        net.activation_checkpointing_enable({"use_reentrant": False})
+        cast(PreTrainedModel, net.base_model).activation_checkpointing_enable({"use_reentrant": False})
 
 
 def learning_guards(config: schema.Config, chance: Chance, weights: Tensor, alarms: Alarms) -> LearningGuards:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from doctune.corpus.duplicates import MIN_THRESHOLD
 from doctune.errors import ConfigError
+from doctune.text.chunks import Keep
+from doctune.text.questions import WindowSettings
 
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
@@ -29,7 +31,15 @@ SCHEDULES = ("linear", "cosine", "one_cycle", "constant")
 SAMPLINGS = ("none", "oversample", "undersample")
 PDF_BACKENDS = ("pymupdf", "pypdfium2")
 SMALL_CLASSES = ("fail", "drop", "merge")
-METRICS = ("val/f1_macro", "val/accuracy", "val/loss")
+KEEPS = get_args(Keep)
+POOLINGS = ("attention", "mean", "max", "transformer")
+CHUNK_VECTORS = ("cls", "mean")
+CLASS_METRICS = ("val/f1_macro", "val/accuracy", "val/loss", "val/f1_mix")
+METRICS = {
+    "file_content": CLASS_METRICS,
+    "chunks": CLASS_METRICS,
+    "squad": ("val/f1", "val/exact_match", "val/loss"),
+}
 SPLITS = ("holdout", "kfold")
 WANDB_MODES = ("offline", "online", "disabled")
 
@@ -157,6 +167,54 @@ class FileContentConfig(DataConfig):
 
 
 @dataclass
+class ChunksConfig(FileContentConfig):
+    """Files that are longer than an encoder's window, with one label each: read whole, in chunks of `max_length`."""
+
+    kind: str = "chunks"
+    chunk_stride: int = 0
+    """Tokens that neighbouring chunks share; at most `max_length` - 3, since a chunk has two special tokens."""
+    max_chunks: int = 20
+    """Chunks read of a document at most; longer ones are counted and said."""
+    keep: str = "head"
+    """Which chunks of a longer one: head, the first; spread, evenly over it, the first and the last among them;
+    head_tail, half from its beginning and half from its end."""
+    pooling: str = "attention"
+    """How chunk vectors become one: attention, a weighted mean with learned weights; mean; max; transformer, attention
+    after a layer in which the chunks see each other."""
+    chunk_vector: str = "cls"
+    """What stands for a chunk: cls, its first token's output; mean, that of all its tokens on average."""
+    chunk_positions: bool = True
+    """Add a learned vector to each chunk that says which one it is."""
+    chunks_per_pass: int = 8
+    """Chunks that the encoder reads at once. Memory while training grows with it, not with the documents' length;
+    results do not depend on it."""
+
+
+@dataclass
+class SquadConfig(DataConfig):
+    """Questions about texts, in the form of SQuAD 1.1 or 2.0."""
+
+    kind: str = "squad"
+    path: str = MISSING
+    """SQuAD's JSON, a folder of Parquet files, or a data set's name on the hub, such as rajpurkar/squad."""
+    test_path: str | None = None
+    """The same for the questions that judge. None: the validation part of a data set that has one, else a part of
+    `path`, by article."""
+    doc_stride: int = 128
+    """Tokens of the context that neighbouring windows share."""
+    max_question_length: int = 64
+    """A longer question is cut after so many tokens."""
+    max_answer_length: int = 30
+    """Tokens of the longest answer that is given."""
+    empty_windows: float = 1.0
+    """The share of training windows without the answer to their question that is shown; 0 to 1."""
+    max_questions: int | None = None
+    """Train on a sample of so many questions, to try something out; None: all."""
+    max_judge_questions: int | None = None
+    """The same for the validation part and the test part, each."""
+
+
+@dataclass
 class FinetuneConfig:
     """Which weights learn."""
 
@@ -193,6 +251,8 @@ class OptimConfig:
     """Learning rate of the encoder at the top of the schedule."""
     head_lr_multiplier: float = 2.0
     """The head learns at this multiple of `lr`."""
+    pooling_lr_multiplier: float = 1.0
+    """For data=chunks only: what pools the chunks learns at this multiple of `lr`."""
     weight_decay: float = 0.01
     """Not applied to biases and normalisation weights."""
     layer_decay: float | None = None
@@ -350,6 +410,21 @@ class MonitorConfig:
 
 
 @dataclass
+class MetricConfig:
+    """What is measured beside the usual metrics."""
+
+    # Hydra can give a typed dictionary no new keys from the command line, so its type is checked here.
+    class_weights: Any = None
+    """Label -> weight, for all labels: `val/f1_mix` and `test/f1_mix` are the F1 of each label, mixed in these shares,
+    such as {General: 0.3, Teen: 0.3, Mature: 0.4}. None: they are not measured. (The training loss has weights of its
+    own: `loss.class_weights`.)"""
+
+    def weights(self) -> dict[str, float]:
+        """Label -> weight; empty where none are given."""
+        return {str(label): float(weight) for label, weight in (self.class_weights or {}).items()}
+
+
+@dataclass
 class Config:
     """A whole run."""
 
@@ -364,6 +439,7 @@ class Config:
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
     resume: str | None = None
     """A run folder to go on in, with its own configuration (only trainer.max_epochs may differ); auto: the newest
     unfinished one."""
@@ -385,7 +461,7 @@ class SearchConfig:
 
 
 MODEL_KINDS: dict[str, type] = {"pretrained": PretrainedConfig, "scratch": ScratchConfig}
-DATA_KINDS: dict[str, type] = {"file_content": FileContentConfig}
+DATA_KINDS: dict[str, type] = {"file_content": FileContentConfig, "chunks": ChunksConfig, "squad": SquadConfig}
 
 
 def register_schemas() -> None:
@@ -457,6 +533,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _range_problems(config)
     yield from _batch_problems(config.trainer)
     yield from _split_problems(config.split)
+    yield from _metric_problems(config)
     yield from _combination_problems(config)
     yield from _logger_problems(config.logger)
 
@@ -472,12 +549,16 @@ def _choice_problems(config: Config) -> Iterator[str]:
         ("schedule.name", config.schedule.name, SCHEDULES),
         ("split.kind", config.split.kind, SPLITS),
         ("split.small_classes", config.split.small_classes, SMALL_CLASSES),
-        ("monitor.metric", config.monitor.metric, METRICS),
+        ("monitor.metric", config.monitor.metric, METRICS[config.data.kind]),
         ("monitor.mode", config.monitor.mode, ("min", "max")),
         ("logger.wandb_mode", config.logger.wandb_mode, WANDB_MODES),
     ]
     if isinstance(config.data, FileContentConfig):
         choices.append(("data.extract.pdf_backend", config.data.extract.pdf_backend, PDF_BACKENDS))
+    if isinstance(config.data, ChunksConfig):
+        choices.append(("data.keep", config.data.keep, KEEPS))
+        choices.append(("data.pooling", config.data.pooling, POOLINGS))
+        choices.append(("data.chunk_vector", config.data.chunk_vector, CHUNK_VECTORS))
     for key, value, allowed in choices:
         if value not in allowed:
             yield f"{key}={value} is not a choice: {', '.join(allowed)}."
@@ -507,6 +588,8 @@ def _share_problems(config: Config) -> Iterator[str]:
         "data.augment.random_window": config.data.augment.random_window,
         "data.sampling.strength": config.data.sampling.strength,
     }
+    if isinstance(config.data, SquadConfig):
+        up_to_one["data.empty_windows"] = config.data.empty_windows
     for key, share in up_to_one.items():
         if not 0 <= share <= 1:
             yield f"{key}={share} must be between 0 and 1."
@@ -516,6 +599,7 @@ def _positive_problems(config: Config) -> Iterator[str]:
     positive = {
         "optim.lr": config.optim.lr,
         "optim.head_lr_multiplier": config.optim.head_lr_multiplier,
+        "optim.pooling_lr_multiplier": config.optim.pooling_lr_multiplier,
         "trainer.max_epochs": config.trainer.max_epochs,
         "trainer.effective_batch_size": config.trainer.effective_batch_size,
         "callbacks.early_stopping.patience": config.callbacks.early_stopping.patience,
@@ -544,6 +628,12 @@ def _count_problems(config: Config) -> Iterator[str]:
     if isinstance(config.data, FileContentConfig):
         at_least_one["data.extract.workers"] = config.data.extract.workers
         at_least_one["data.max_documents"] = config.data.max_documents
+    if isinstance(config.data, ChunksConfig):
+        for name in ("max_chunks", "chunks_per_pass"):
+            at_least_one[f"data.{name}"] = getattr(config.data, name)
+    if isinstance(config.data, SquadConfig):
+        for name in ("max_question_length", "max_answer_length", "max_questions", "max_judge_questions"):
+            at_least_one[f"data.{name}"] = getattr(config.data, name)
     for key, count in at_least_one.items():
         if count is not None and count < 1:
             yield f"{key}={count} must be at least 1."
@@ -610,6 +700,32 @@ def _split_problems(split: SplitConfig) -> Iterator[str]:
         yield "split.file is for split=holdout: a saved split has its parts already."
 
 
+def _metric_problems(config: Config) -> Iterator[str]:
+    given = config.metric.class_weights
+    if given is not None and not _is_weights(given):
+        yield (
+            f"metric.class_weights={given} must give each label a number from 0, and one more than 0, such as "
+            "{General: 0.3, Teen: 0.3, Mature: 0.4}."
+        )
+        return
+    if config.monitor.metric == "val/f1_mix" and given is None:
+        yield (
+            "monitor.metric=val/f1_mix mixes the F1 of the labels in the shares that metric.class_weights gives, and "
+            "it gives none: 'metric.class_weights={General: 0.3, Teen: 0.3, Mature: 0.4}'."
+        )
+    if given is not None and not isinstance(config.data, FileContentConfig):
+        yield f"metric.class_weights are for classes; data={config.data.kind} has none."
+
+
+def _is_weights(given: Any) -> bool:
+    """Whether it is a mapping to numbers from 0, not all of them 0."""
+    if not isinstance(given, dict):
+        return False
+    weights = [*given.values()]
+    are_numbers = all(isinstance(each, int | float) and 0 <= each < math.inf for each in weights)
+    return are_numbers and any(weights)
+
+
 def _combination_problems(config: Config) -> Iterator[str]:
     if config.finetune.strategy == "partial" and config.finetune.layers is None:
         yield "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom."
@@ -636,6 +752,12 @@ def _combination_problems(config: Config) -> Iterator[str]:
             )
     if isinstance(config.data, FileContentConfig):
         yield from _file_content_problems(config.data)
+    if isinstance(config.data, ChunksConfig):
+        yield from _chunks_problems(config.data)
+    elif config.optim.pooling_lr_multiplier != OptimConfig.pooling_lr_multiplier:
+        yield f"optim.pooling_lr_multiplier={config.optim.pooling_lr_multiplier} is for data=chunks only."
+    if isinstance(config.data, SquadConfig):
+        yield from _squad_problems(config, config.data)
 
 
 def _logger_problems(logger: LoggerConfig) -> Iterator[str]:
@@ -666,3 +788,30 @@ def _file_content_problems(data: FileContentConfig) -> Iterator[str]:
     is_database = Path(data.manifest).suffix.lower() in (".db", ".sqlite", ".sqlite3")
     if data.query is not None and not is_database:
         yield f"data.query is for an SQLite database (.db, .sqlite, .sqlite3); data.manifest={data.manifest} is none."
+
+
+def _chunks_problems(data: ChunksConfig) -> Iterator[str]:
+    largest = data.max_length - 3
+    if not 0 <= data.chunk_stride <= largest:
+        yield (
+            f"data.chunk_stride={data.chunk_stride} must be from 0 to {largest}: a chunk of data.max_length="
+            f"{data.max_length} has {largest + 1} tokens besides the special ones, and each must bring a new one."
+        )
+    if data.augment.random_window:
+        yield "data.augment.random_window is for data that shows one window; data=chunks shows up to data.max_chunks."
+
+
+def _squad_problems(config: Config, data: SquadConfig) -> Iterator[str]:
+    cut = WindowSettings(data.max_length, data.doc_stride, data.max_question_length).problem()
+    if cut:
+        yield cut
+    if data.doc_stride < 0:
+        yield f"data.doc_stride={data.doc_stride} must not be negative."
+    if config.loss.name != "cross_entropy":
+        yield f"loss={config.loss.name} is for classes; data=squad needs loss=cross_entropy."
+    if data.sampling.method != "none":
+        yield f"data.sampling.method={data.sampling.method} is for classes; data=squad has none."
+    if data.augment.random_window:
+        yield "data.augment.random_window is for classifiers; data=squad shows all windows of a context anyway."
+    if data.test_path is not None and config.split.kind == "kfold":
+        yield "data.test_path names the questions that judge, and split=kfold makes every fold judge: leave one out."

@@ -1,13 +1,13 @@
 """A frozen encoder reads each document once; what its head needs is kept with the other caches.
 
-Shapes: N documents of a part, F features, D hidden.
+Shapes: R rows (documents, or chunks of them), F features, D hidden.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from doctune.files import written_whole
 from doctune.nets.frozen import head_reads_first_token
 from doctune.training import build
 from doctune.training.config import Config
-from doctune.training.data.batched import PARTS
-from doctune.training.data.file_content import FileContentDataModule
+from doctune.training.data.chunks import ChunkDataModule
+from doctune.training.data.file_content import FileContentDataModule, Reading
 from doctune.training.modules.classification import ClassificationModule
 
 log = logging.getLogger(__name__)
@@ -33,48 +33,59 @@ _TRIED_DOCUMENTS = 4
 
 
 def encoder_outputs(
-    config: Config, precision: str, module: ClassificationModule, datamodule: FileContentDataModule
-) -> Mapping[str, NDArray[np.float32]] | None:
-    """What the frozen encoder gives for every document, (N, F, D) per part, memory-mapped; cached.
+    config: Config,
+    precision: str,
+    module: ClassificationModule,
+    datamodule: FileContentDataModule | ChunkDataModule,
+) -> Mapping[str, NDArray[np.float32]]:
+    """What the frozen encoder gives for every row of the datamodule's readings, memory-mapped; cached.
 
-    None where this architecture's head reads more of the encoder's output than is kept.
+    Of documents it is (R, F, D) per part, of chunks (R, D).
     """
-    if not _can_be_stored(module, datamodule):
-        return None
+    readings = datamodule.readings()
     cache = Path(config.data.cache_dir) / "features"
-    folders = {part: cache / _key(module, precision, datamodule, part) for part in PARTS}
+    encoder = _fingerprint(module, precision)
+    folders = {name: cache / _key(encoder, reading) for name, reading in readings.items()}
     if not all((folder / "features.npy").exists() for folder in folders.values()):
         log.info("The frozen encoder reads all documents once.")
-        writer = _Writer(folders, datamodule)
+        writer = _Writer([(folders[name], reading.num_rows) for name, reading in readings.items()])
         build.reader(config, precision, writer).predict(module, datamodule=datamodule, return_predictions=False)
     for folder in folders.values():
         mark_used(folder)
-    return {part: np.load(folder / "features.npy", mmap_mode="r") for part, folder in folders.items()}
+    return {name: np.load(folder / "features.npy", mmap_mode="r") for name, folder in folders.items()}
 
 
-def _can_be_stored(module: ClassificationModule, datamodule: FileContentDataModule) -> bool:
+def head_reads_stored_rows(module: ClassificationModule, datamodule: FileContentDataModule) -> bool:
+    """Whether the head of this architecture reads no more of the encoder's output than would be kept."""
     datamodule.setup()
     batch = next(iter(datamodule.predict_dataloader()[0]))
     tried = {name: batch[name][:_TRIED_DOCUMENTS] for name in ("input_ids", "attention_mask")}
     return head_reads_first_token(module.net, **tried)
 
 
-def _key(module: ClassificationModule, precision: str, datamodule: FileContentDataModule, part: str) -> str:
-    """Depends on the encoder's weights, the tokens and the precision."""
-    digest = hashlib.sha256(f"{precision} {datamodule.tokens(part).folder.name}".encode())
+def _key(encoder: str, reading: Reading) -> str:
+    return hashlib.sha256(f"{encoder} {reading.tokens}".encode()).hexdigest()[:16]
+
+
+def _fingerprint(module: ClassificationModule, precision: str) -> str:
+    """Of what gives the rows: the encoder's weights, what is kept of its output, and the precision."""
+    digest = hashlib.sha256(f"{precision} {module.stored}".encode())
     for name, weights in module.net.base_model.state_dict().items():
         digest.update(name.encode())
         digest.update(weights.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 class _Writer(Callback):
-    """Writes the outputs of `trainer.predict` into memory maps, which get their names when everything is there."""
+    """Writes the outputs of `trainer.predict` into memory maps, which get their names when everything is there.
 
-    def __init__(self, folders: Mapping[str, Path], datamodule: FileContentDataModule) -> None:
-        self._folders = folders
-        self._counts = {part: len(datamodule.tokens(part)) for part in folders}
-        self._arrays: dict[str, NDArray[np.float32]] = {}
+    Args:
+        targets: the folder and the number of rows of each loader.
+    """
+
+    def __init__(self, targets: Sequence[tuple[Path, int]]) -> None:
+        self._targets = targets
+        self._arrays: dict[int, NDArray[np.float32]] = {}
         self._open_files = ExitStack()
 
     def on_predict_batch_end(
@@ -86,13 +97,14 @@ class _Writer(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Put the rows where the documents are."""
-        rows = outputs.float().cpu().numpy()  # (B, F, D)
-        part = PARTS[dataloader_idx]
-        if part not in self._arrays:
-            temporary = self._open_files.enter_context(written_whole(self._folders[part] / "features.npy"))
-            self._arrays[part] = open_memmap(temporary, "w+", np.float32, (self._counts[part], *rows.shape[1:]))
-        self._arrays[part][batch["index"].cpu().numpy()] = rows
+        """Put the rows where the documents, or their chunks, are."""
+        found = outputs.float().cpu().numpy()  # (B, F, D), or (C, D)
+        if dataloader_idx not in self._arrays:
+            folder, num_rows = self._targets[dataloader_idx]
+            temporary = self._open_files.enter_context(written_whole(folder / "features.npy"))
+            self._arrays[dataloader_idx] = open_memmap(temporary, "w+", np.float32, (num_rows, *found.shape[1:]))
+        places = batch["rows"] if "rows" in batch else batch["index"]
+        self._arrays[dataloader_idx][places.cpu().numpy()] = found
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Everything is there."""

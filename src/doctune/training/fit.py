@@ -100,8 +100,7 @@ def _prepare(
 ) -> Training:
     """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch."""
     datamodule = task.datamodule(config)
-    if config.finetune.strategy == "head" and config.finetune.cache_encoder:
-        task.read_once(config, precision, module, datamodule, record)
+    task.before_training(config, run, precision, module, datamodule, record)
     examples = task.facts(datamodule).examples_per_epoch
     alarms = Alarms(lambda alarms, active: _publish(alarms, active, status, record))
     alarms.restore(record.facts.get("alarms", []))
@@ -123,7 +122,7 @@ def _prepare(
         GradientNorm(),
         history,
         heartbeat,
-        *task.callbacks(run),
+        *task.callbacks(run, record),
         MetricsRows(metrics),
         *_dashboard(config, task, loggers, history, best),
         Provenance(asdict(config), record.facts),

@@ -16,8 +16,9 @@ class Optimisation:
     """Everything that `configure_optimizers` needs; plain values, so that a checkpoint can hold them.
 
     `schedule` is linear, cosine, constant or one_cycle; `warmup_steps` and `total_steps` count optimiser steps;
-    `layer_decay` is explained at `parameters.parameter_groups`. `fused` updates all weights in one kernel; with 16-bit
-    gradients it also takes back their scale, after which they can no longer be clipped, so it is off there.
+    `layer_decay` is explained at `parameters.parameter_groups`; what pools chunks learns at `pooling_lr_multiplier`
+    times `lr`. `fused` updates all weights in one kernel; with 16-bit gradients it also takes back their scale, after
+    which they can no longer be clipped, so it is off there.
     """
 
     lr: float
@@ -28,6 +29,7 @@ class Optimisation:
     total_steps: int
     layer_decay: float | None = None
     fused: bool = True
+    pooling_lr_multiplier: float = 1.0
 
 
 def adamw(groups: list[dict[str, Any]], fused: bool = True) -> torch.optim.AdamW:

@@ -5,27 +5,66 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from doctune.corpus.prepare import describe_account
+from doctune.corpus.chunk_tokens import cut_documents, describe_chunks, describe_truncation
+from doctune.corpus.prepare import Corpus, describe_account
+from doctune.corpus.question_lengths import analyse_lengths, describe_lengths
+from doctune.corpus.question_tokens import tokenise_questions
 from doctune.corpus.store import prune
-from doctune.training import sources
-from doctune.training.config import Config
+from doctune.training import questions, sources
+from doctune.training.config import ChunksConfig, Config, SquadConfig
 
 log = logging.getLogger(__name__)
 
 
 def prepare(config: Config, run: Path) -> None:
-    """Fill the text store and write `data/` into the folder `run`; its splits.parquet can be given as `split.file`.
+    """Fill the caches and write `data/` into the folder `run`; its splits.parquet can be given as `split.file`.
 
     Raises:
-        DataError: the data cannot be used.
+        DoctuneError: the data, or the model whose tokenizer cuts it, cannot be used.
     """
-    data = sources.file_content(config.data)
+    data = config.data
     if data.prune_unused_days is not None:
         gone = prune(Path(data.cache_dir), data.prune_unused_days)
         log.info("Cache entries unused for %g days: %d removed.", data.prune_unused_days, len(gone))
+    if isinstance(data, SquadConfig):
+        _prepare_questions(config, data, run)
+    else:
+        _prepare_files(config, run)
+
+
+def _prepare_files(config: Config, run: Path) -> None:
+    data = sources.file_content(config.data)
     corpus = sources.corpus(data, config.split, sources.manifest(data))
     report = sources.audit(data, corpus)
     corpus.write(run / "data", report)
     sources.say_findings(report)
     log.info("Documents: %s.", describe_account(corpus))
     log.info("Texts are in %s, the account and the split in %s.", corpus.store.folder, run / "data")
+    if isinstance(data, ChunksConfig):
+        _cut(config, data, corpus)
+
+
+def _cut(config: Config, data: ChunksConfig, corpus: Corpus) -> None:
+    from doctune.training.tasks.classification import encoder  # the tokenizer wants torch
+
+    contents, texts = [document.content for document in corpus.documents], corpus.texts(corpus.documents)
+    source, settings = encoder(config, corpus), sources.chunk_settings(data)
+    tokens = cut_documents(Path(data.cache_dir), source.backend, settings, corpus.store.folder.name, contents, texts)
+    log.info("Chunks: %s They are in %s.", describe_chunks(tokens), tokens.folder)
+    if longer := describe_truncation(tokens, settings):
+        log.info("%s", longer)
+
+
+def _prepare_questions(config: Config, data: SquadConfig, run: Path) -> None:
+    from doctune.training.tasks.squad import encoder  # the tokenizer wants torch
+
+    corpus = questions.corpus(data, config.split)
+    corpus.write(run / "data")
+    source = encoder(config, corpus)
+    settings = questions.window_settings(data, question_first=not source.pads_left)
+    for part in ("train", "val", "test"):
+        asked = corpus.part(part)
+        tokens = tokenise_questions(Path(data.cache_dir), source.backend, settings, asked)
+        lengths = analyse_lengths(source.backend, asked, tokens, settings)
+        log.info("%s, %d questions. %s", part, len(asked), describe_lengths(lengths, settings))
+    log.info("Windows are in %s, the account and the split in %s.", tokens.folder.parent, run / "data")

@@ -52,12 +52,13 @@ def _train(config: Config, run: Path) -> float:
     with _phases(status, run):
         status.update(phase="extracting")
         task = prepare_task(config, run, record)
+        record.update(task=task.name)
         if not (run / "data" / "baselines.json").exists():
             task.judge_baselines(run)
         training = fit(config, run, task, status, record)
         status.update(phase="testing")
         _judge(training, run, record)
-        task.export(config, training.module, run / "model")
+        task.export(config, training.module, run / "model", record)
         status.update(phase="reporting")
         record.update(finished_at=now())
         summary = write_report(run)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from doctune import __version__
 from doctune.corpus.audit import audit_corpus
@@ -21,6 +21,7 @@ from doctune.corpus.store import TextStore, mark_used
 from doctune.documents import Document
 from doctune.errors import ConfigError
 from doctune.files import write_json
+from doctune.text.chunks import ChunkSettings, Keep
 from doctune.text.extract import ExtractSettings
 from doctune.text.progress import Pace
 from doctune.text.sandbox import Limits, extract_files
@@ -33,7 +34,7 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 def file_content(data: schema.DataConfig) -> schema.FileContentConfig:
-    """The data choice as the one kind there is so far."""
+    """The data choice as files with labels, read by their beginnings or, with data=chunks, whole."""
     if not isinstance(data, schema.FileContentConfig):
         raise ConfigError(f"data.kind={data.kind} is not a kind of data set that can be trained on.")
     return data
@@ -47,12 +48,18 @@ def manifest(data: schema.FileContentConfig) -> Manifest:
 
 
 def extract_settings(data: schema.FileContentConfig) -> ExtractSettings:
-    """Extraction stops where no window of `max_length` tokens can reach."""
+    """Extraction stops where no window of `max_length` tokens can reach; what is read in chunks is extracted whole."""
+    reads_all = isinstance(data, schema.ChunksConfig)
     return ExtractSettings(
-        max_chars=chars_for_window(data.max_length * data.augment.windows_to_read()),
+        max_chars=None if reads_all else chars_for_window(data.max_length * data.augment.windows_to_read()),
         pdf_backend=data.extract.pdf_backend,
         scrub=data.extract.scrub,
     )
+
+
+def chunk_settings(data: schema.ChunksConfig) -> ChunkSettings:
+    """How texts are cut into chunks."""
+    return ChunkSettings(data.max_length, data.chunk_stride, data.max_chunks, cast(Keep, data.keep))
 
 
 def corpus(data: schema.FileContentConfig, split: schema.SplitConfig, rows: Manifest) -> Corpus:
@@ -103,7 +110,7 @@ def split_settings(split: schema.SplitConfig) -> SplitSettings:
 
 def audit(data: schema.FileContentConfig, found: Corpus) -> dict[str, Any]:
     """The findings about a corpus, as `doctune audit` has them; from the cache where nothing has changed."""
-    settings = AuditSettings(data.max_length, max_chars=extract_settings(data).max_chars)
+    settings = AuditSettings(_tokens_read(data), max_chars=extract_settings(data).max_chars)
     key = json.dumps(
         [__version__, asdict(settings), data.duplicate_threshold, found.account, found.documents], default=asdict
     )
@@ -119,6 +126,13 @@ def audit(data: schema.FileContentConfig, found: Corpus) -> dict[str, Any]:
     mark_used(folder)
     report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return report
+
+
+def _tokens_read(data: schema.FileContentConfig) -> int:
+    """Tokens of a document that the model reads at most."""
+    if isinstance(data, schema.ChunksConfig):
+        return data.max_length + (data.max_chunks - 1) * (data.max_length - 2 - data.chunk_stride)
+    return data.max_length
 
 
 def say_findings(report: dict[str, Any]) -> list[str]:

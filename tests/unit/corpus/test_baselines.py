@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from doctune.corpus import baselines
 from doctune.corpus.baselines import (
     Baseline,
+    add_baselines,
     judge_baselines,
     majority,
     score_baselines,
@@ -112,12 +114,45 @@ def test_scores_carry_intervals_and_null_for_an_empty_part():
 
 def test_predictions_are_written_as_label_names(tmp_path):
     path = tmp_path / "baselines_test.parquet"
-    baselines = [
+    found = [
         Baseline("majority", np.array([]), np.array([1, 1])),
         Baseline("tfidf_svm", np.array([]), np.array([0, 1])),
     ]
-    write_predictions(baselines, ["x", "y"], Labels(("a", "b")), path)
+    write_predictions(found, ["x", "y"], Labels(("a", "b")), path)
     assert pq.read_table(path).to_pydict() == {"id": ["x", "y"], "majority": ["b", "b"], "tfidf_svm": ["a", "b"]}
+
+
+def test_further_predictions_stand_beside_those_that_are_there(tmp_path):
+    path, labels = tmp_path / "baselines_test.parquet", Labels(("a", "b"))
+    write_predictions([Baseline("majority", np.array([]), np.array([1, 1]))], ["x", "y"], labels, path)
+    write_predictions([Baseline("first_chunk", np.array([]), np.array([0, 1]))], ["x", "y"], labels, path)
+    assert pq.read_table(path).to_pydict() == {"id": ["x", "y"], "majority": ["b", "b"], "first_chunk": ["a", "b"]}
+
+
+def test_the_whole_text_is_read_where_there_is_no_bound():
+    filler = "the same words again and again " * 400  # 12,000 characters
+    texts, ids = [filler + word for word in ("alpha", "beta") * 4], np.array([0, 1] * 4)
+    bounded = tfidf_svm(texts, ids, [], texts)
+    whole = tfidf_svm(texts, ids, [], texts, max_chars=None)
+    assert len(set(bounded.test.tolist())) == 1
+    assert whole.test.tolist() == ids.tolist()
+
+
+def test_batches_hold_a_bounded_number_of_characters(monkeypatch):
+    monkeypatch.setattr(baselines, "BATCH_CHARS", 10)
+    assert [*baselines._batches(["a" * 6, "b" * 6, "c" * 30, "d"])] == [["a" * 6, "b" * 6], ["c" * 30], ["d"]]
+    assert [*baselines._batches([])] == []
+
+
+def test_baselines_are_added_to_those_of_the_run(tmp_path):
+    judge_baselines(FakeCorpus(), tmp_path)
+    add_baselines(FakeCorpus(), tmp_path, [Baseline("first_chunk", np.array([1, 1, 0]), np.array([1, 1, 0]))])
+    scores = json.loads((tmp_path / "data/baselines.json").read_text())
+    assert list(scores) == ["majority", "tfidf_svm", "first_chunk"]
+    assert scores["first_chunk"]["val"]["accuracy"] == 1.0
+    assert pq.read_table(tmp_path / "predictions/baselines_test.parquet").column_names == [
+        "id", "majority", "tfidf_svm", "first_chunk",
+    ]  # fmt: skip
 
 
 @dataclass

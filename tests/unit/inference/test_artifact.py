@@ -5,6 +5,7 @@ import pytest
 from doctune.errors import ArtifactError
 from doctune.inference.artifact import Artifact, load_artifact
 from doctune.labels import Labels
+from doctune.text.chunks import ChunkSettings
 from doctune.text.extract import ExtractSettings
 
 
@@ -17,6 +18,16 @@ def artifact(tmp_path):
 
 def test_a_run_folder_and_its_model_folder_are_the_same_artifact(artifact):
     assert load_artifact(artifact.folder) == load_artifact(artifact.folder.parent) == artifact
+
+
+def test_how_long_documents_are_cut_comes_back(tmp_path):
+    chunks = ChunkSettings(chunk_length=64, stride=8, max_chunks=4, keep="spread")
+    settings = ExtractSettings(max_chars=None)
+    artifact = Artifact(
+        tmp_path / "model", "hierarchical_classification", Labels(("a", "b")), 64, settings, chunks=chunks
+    )
+    artifact.save()
+    assert load_artifact(tmp_path) == artifact
 
 
 def test_a_missing_run_is_named(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from doctune.corpus.baselines import Baseline, majority, score_baselines, write_predictions
 from doctune.labels import Labels
+from doctune.scoring.squad import bootstrap_intervals, score_answers, summarise
 
 ENVIRONMENT = {
     "versions": {"doctune": "0.1.0"},
@@ -139,3 +140,148 @@ class Reader(HTMLParser):
 def read_html():
     """`Reader`: HTML in; tags, tags left open and texts out."""
     return Reader
+
+
+CONTEXT = "The tower stands in Paris. It was built in 1889 by Eiffel."
+PARTS = ("train", "val", "test")
+READER_ENVIRONMENT = {
+    "task": "question_answering",
+    "version": "1.1",
+    "command": "train.py data=squad",
+    "monitor": {"metric": "val/f1", "mode": "max"},
+    "no_answer_threshold": None,
+    "inference": {"questions_per_s": 123.4, "latency_ms": {"p50": 8.1, "p90": 12.0, "p99": 30.6}, "memory_mb": 1024},
+    "windows": {"train": 90, "val": 44, "test": 45},
+    "length_analysis": {
+        "question": {"p50": 12, "p95": 20, "max": 33},
+        "context": {"p50": 150, "p95": 300, "max": 700},
+        "windows_per_question": {"1": 30, "2": 10},
+    },
+}
+READER_HISTORY = [
+    {"epoch": 1, "train_loss": 3.0, "val_loss": 2.5, "val_exact_match": 0.3, "val_f1": 0.4, "padding_share": 0.1},
+    {"epoch": 2, "train_loss": 2.0, "val_loss": 1.9, "val_exact_match": 0.6, "val_f1": 0.7, "padding_share": 0.2},
+]
+
+
+def answered(name, prediction="1889", *, context=CONTEXT, references=("1889",), **columns):
+    """One row of a reader's predictions: an answer where it first stands in the context."""
+    start = context.find(prediction) if prediction else -1
+    place = {"start": start, "end": start + len(prediction)} if start >= 0 else {"start": None, "end": None}
+    row = {
+        "id": name,
+        "article": "Towers",
+        "question": "When was it built?",
+        "context": context,
+        "references": list(references),
+        "reference_start": context.index(references[0]) if references else None,
+        "prediction": prediction,
+        **place,
+        "score": 5.0,
+        "probability": 0.75,
+        "null_score": -3.0,
+        "windows": 1,
+        "exact_match": 0.0,
+        "f1": 0.0,
+        "n_best": [{"text": prediction, "start": 0, "end": 1, "score": 5.0, "probability": 0.75}],
+    }
+    return row | columns
+
+
+def many_answers(part, questions=40):
+    """Every 4th answer is in the wrong place, and the one after it a word too long."""
+    said = ["Paris", "in 1889", "1889", "1889"]
+    return [answered(f"{part}-{number:02}", said[number % 4]) for number in range(questions)]
+
+
+ANSWER_SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("id", "article", "question", "context"), pa.string()),
+        "references": pa.list_(pa.string()),
+        "reference_start": pa.int32(),
+        "prediction": pa.string(),
+        **dict.fromkeys(("start", "end"), pa.int32()),
+        **dict.fromkeys(("score", "probability", "null_score"), pa.float32()),
+        "windows": pa.int32(),
+        **dict.fromkeys(("exact_match", "f1"), pa.float32()),
+        "n_best": pa.list_(
+            pa.struct(
+                {
+                    "text": pa.string(),
+                    **dict.fromkeys(("start", "end"), pa.int32()),
+                    **dict.fromkeys(("score", "probability"), pa.float32()),
+                }
+            )
+        ),
+    }
+)
+
+
+def write_answers(path: Path, rows) -> None:
+    """A reader's `val.parquet` or `test.parquet`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(rows, ANSWER_SCHEMA)
+    place = table.column_names.index("context")
+    pq.write_table(table.set_column(place, "context", table["context"].dictionary_encode()), path)
+
+
+def scored(rows, answer, version):
+    """What a baseline that always gives the same answer scores, as `data/baselines.json` has it."""
+    references = {row["id"]: row["references"] for row in rows}
+    scores = score_answers(dict.fromkeys(references, answer), references, version)
+    return summarise(scores).to_dict() | {
+        "ci95": {name: list(bounds) for name, bounds in bootstrap_intervals(scores).items()}
+    }
+
+
+def write_made_up_reader_run(run: Path, test=None, val=None, baselines=None, history=None, **environment) -> Path:
+    """A reader's run; `baselines` maps each name to its answer to all questions."""
+    (run / "data").mkdir(parents=True)
+    rows = {"val": many_answers("val") if val is None else val, "test": many_answers("test") if test is None else test}
+    for part, answers in rows.items():
+        write_answers(run / f"predictions/{part}.parquet", answers)
+    baselines = {"lexical": "built in 1889", "untrained": "Eiffel"} if baselines is None else baselines
+    ids = [row["id"] for row in rows["test"]]
+    said = {name: [answer] * len(ids) for name, answer in baselines.items()}
+    pq.write_table(pa.table({"id": ids} | said), run / "predictions/baselines_test.parquet")
+    version = environment.get("version", READER_ENVIRONMENT["version"])
+    scores = {
+        name: {part: scored(answers, answer, version) for part, answers in rows.items()}
+        for name, answer in baselines.items()
+    }
+    counts = {part: len(answers) for part, answers in ({"train": range(80)} | rows).items()}
+    account = {
+        "rows": sum(counts.values()) + 3,
+        "parts": counts | {"left_out": 3},
+        "left_out_reasons": {"misaligned_answer": 2, "empty_question": 1},
+        "articles": dict.fromkeys(PARTS, 1),
+        "contexts": {"train": 7, "val": 5, "test": 6},
+        "questions": counts,
+        "impossible": dict.fromkeys(PARTS, 0),
+        "misaligned": 2,
+    }
+    files = {
+        "data/audit.json": account,
+        "data/baselines.json": scores,
+        "training_history.json": READER_HISTORY if history is None else history,
+        "environment.json": ENVIRONMENT | READER_ENVIRONMENT | environment,
+    }
+    for name, value in files.items():
+        (run / name).write_text(json.dumps(value), encoding="utf-8")
+    return run
+
+
+@pytest.fixture
+def make_reader_run(tmp_path):
+    """Write a made-up reader's run into a fresh folder; see `write_made_up_reader_run`."""
+
+    def make(name="run", **settings):
+        return write_made_up_reader_run(tmp_path / "outputs" / "2026-11-01" / name, **settings)
+
+    return make
+
+
+@pytest.fixture
+def answer():
+    """`answered`: one row of a reader's predictions."""
+    return answered

@@ -130,6 +130,21 @@ def test_out_of_fold_predictions_hold_each_document_once_with_its_fold(make_fold
     assert "accuracy 0.900" in " ".join(text.split())
 
 
+def test_every_class_has_its_out_of_fold_scores(make_fold, multirun):
+    for number, wrong in ((0, 0), (1, 3), (2, 6)):  # wrong ones are taken for the next label
+        make_fold(number, wrong=wrong)
+    first, *others = written(multirun)[0]["per_class"]
+    assert first == {
+        "label": "a",
+        "precision": pytest.approx(0.9),
+        "recall": pytest.approx(0.9),
+        "f1": pytest.approx(0.9),
+        "support": 30,
+        "predicted": 30,
+    }
+    assert [row["label"] for row in others] == ["b", "c"]
+
+
 def test_missing_and_failed_folds_are_told_and_do_not_count(make_fold, multirun):
     make_fold(0)
     make_fold(1, [0.99], phase="failed")
@@ -151,7 +166,8 @@ def test_no_finished_fold_has_no_scores_and_no_pool(make_fold, multirun):
     assert (results["mean"], results["min"], results["oof"], results["best_fold"]) == (None, None, None, None)
     assert results["folds"][0]["best_val_loss"] is None
     assert results["missing"] == [0, 1, 2]
-    assert sorted(path.name for path in (multirun / "kfold").iterdir()) == ["kfold_results.json", "summary.txt"]
+    names = sorted(path.name for path in (multirun / "kfold").iterdir())
+    assert names == ["index.html", "kfold_results.json", "summary.txt"]
     assert "there is no score of val/f1_macro yet" in text
 
 
@@ -185,7 +201,11 @@ def test_files_that_no_longer_hold_are_removed(make_fold, multirun):
         (run / "status.json").write_text('{"phase": "failed"}')
     write_folds(multirun)
     left = {path.name for path in (multirun / "kfold").iterdir()}
-    assert left == {"kfold_results.json", "summary.txt", "val_loss.png"}
+    assert left == {"index.html", "kfold_results.json", "summary.txt", "val_loss.png"}
+    assert (
+        "FILES      index.html, summary.txt, kfold_results.json, val_loss.png\n"
+        in (multirun / "kfold/summary.txt").read_text()
+    )
 
 
 def test_folds_that_end_together_leave_the_results_of_all(make_fold, multirun):
@@ -264,6 +284,19 @@ def test_a_finished_fold_without_predictions_is_named(make_fold, multirun):
     assert refusal(multirun) == (
         f"{run} is finished, but its predictions/test.parquet is missing: make the fold again."
     )
+
+
+def test_the_page_holds_what_the_summary_says_and_both_pictures(make_fold, multirun, read_html):
+    for number in range(3):
+        make_fold(number)
+    write_folds(multirun)
+    page = read_html((multirun / "kfold/index.html").read_text())
+    assert page.open == []
+    assert [svg["aria-label"] for svg in page.named("svg")] == ["Validation loss of each fold", "Scores of each fold"]
+    text = "".join(page.text)
+    assert "val/f1_macro 0.800 ± 0.100 (mean ± standard deviation of the folds" in text
+    files = [link["href"] for link in page.named("a") if not link["href"].startswith("#")]
+    assert set(files) == {path.name for path in (multirun / "kfold").iterdir()}
 
 
 def test_a_flipped_label_is_the_suspect(make_fold, multirun):

@@ -15,6 +15,7 @@ from doctune.scoring.classification import (
     confusion_matrix,
     document_log_losses,
     f1_macro,
+    f1_mix,
     log_loss,
     score,
     top_k_accuracy,
@@ -153,3 +154,12 @@ def test_arrays_that_do_not_fit_are_refused(truth, predicted, message):
 def test_probabilities_of_another_length_are_refused():
     with pytest.raises(ValueError, match=r"probabilities must be \(N, L\) with N = 2, not \(1, 3\)"):
         log_loss(np.array([0, 1]), np.ones((1, 3)))
+
+
+def test_the_mix_weighs_the_f1_of_each_label():
+    truth, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
+    confusion = confusion_matrix(truth, predicted, 4)
+    expected = metrics.f1_score(truth, predicted, average=None, labels=[0, 1, 2, 3], zero_division=0)
+    weights = np.array([3.0, 3.0, 4.0, 10.0])
+    assert f1_mix(confusion, weights) == pytest.approx(float(expected @ weights) / 20)
+    assert f1_mix(confusion, weights * 7) == pytest.approx(f1_mix(confusion, weights))

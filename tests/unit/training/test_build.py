@@ -71,6 +71,10 @@ def test_extraction_stops_where_no_window_reaches(compose):
     assert sources.extract_settings(compose("data.max_length=32").data).max_chars == 1024
 
 
+def test_long_documents_are_extracted_whole(compose):
+    assert sources.extract_settings(compose("data=chunks").data).max_chars is None
+
+
 def test_the_default_callbacks(compose):
     names = [type(callback).__name__ for callback in build.stock_callbacks(compose("trainer.progress=false"))]
     assert names == ["LearningRateMonitor"]

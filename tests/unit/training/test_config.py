@@ -63,7 +63,10 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
         (["data.max_length=2"], "data.max_length=2 must be at least 8 tokens."),
         (["data.prune_unused_days=-1"], "data.prune_unused_days=-1.0 must not be negative."),
         (["data.duplicate_threshold=0"], "data.duplicate_threshold=0.0 must be between 0.6 and 1."),
-        (["monitor.metric=val/nope"], "monitor.metric=val/nope is not a choice: val/f1_macro, val/accuracy, val/loss."),
+        (
+            ["monitor.metric=val/nope"],
+            "monitor.metric=val/nope is not a choice: val/f1_macro, val/accuracy, val/loss, val/f1_mix.",
+        ),
         (["model.num_layers=0"], "model.num_layers=0 must be at least 1."),
         (["model.vocab_size=0"], "model.vocab_size=0 must be at least 1."),
         (["model=minilm", "finetune=partial", "finetune.layers=-1"], "finetune.layers=-1 must be at least 1."),
@@ -91,6 +94,42 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
             "data.max_length=600 is more than distilbert_mini can read: model.max_position_embeddings=512.",
         ),
         (["model.num_heads=3"], "model.hidden_size=128 is not a multiple of model.num_heads=3."),
+        (["data=chunks", "data.keep=middle"], "data.keep=middle is not a choice: head, spread, head_tail."),
+        (["data=chunks", "data.pooling=sum"], "data.pooling=sum is not a choice: attention, mean, max, transformer."),
+        (["data=chunks", "data.chunk_vector=last"], "data.chunk_vector=last is not a choice: cls, mean."),
+        (["data=chunks", "data.max_chunks=0"], "data.max_chunks=0 must be at least 1."),
+        (["data=chunks", "data.chunks_per_pass=0"], "data.chunks_per_pass=0 must be at least 1."),
+        (
+            ["data=chunks", "data.max_length=64", "data.chunk_stride=62"],
+            "data.chunk_stride=62 must be from 0 to 61: a chunk of data.max_length=64 has 62 tokens besides the "
+            "special ones, and each must bring a new one.",
+        ),
+        (["data=chunks", "data.chunk_stride=-1"], "data.chunk_stride=-1 must be from 0 to 509"),
+        (
+            ["data=chunks", "data.augment.random_window=0.5"],
+            "data.augment.random_window is for data that shows one window; data=chunks shows up to data.max_chunks.",
+        ),
+        (["optim.pooling_lr_multiplier=2"], "optim.pooling_lr_multiplier=2.0 is for data=chunks only."),
+        (
+            ["data=chunks", "optim.pooling_lr_multiplier=0"],
+            "optim.pooling_lr_multiplier=0.0 must be larger than 0.",
+        ),
+        (
+            ["monitor.metric=val/f1_mix"],
+            "monitor.metric=val/f1_mix mixes the F1 of the labels in the shares that metric.class_weights gives, and "
+            "it gives none: 'metric.class_weights={General: 0.3, Teen: 0.3, Mature: 0.4}'.",
+        ),
+        (
+            ["data=squad", "metric.class_weights={a: 1}"],
+            "metric.class_weights are for classes; data=squad has none.",
+        ),
+        (
+            ["metric.class_weights={a: -1}"],
+            "metric.class_weights={'a': -1} must give each label a number from 0, and one more than 0",
+        ),
+        (["metric.class_weights={a: 0}"], "metric.class_weights={'a': 0} must give each label a number from 0"),
+        (["metric.class_weights={a: much}"], "metric.class_weights={'a': 'much'} must give each label a number"),
+        (["metric.class_weights=0.3"], "metric.class_weights=0.3 must give each label a number from 0"),
     ],
 )
 def test_contradictions_are_refused_in_a_sentence(compose, overrides, sentence):
@@ -115,3 +154,29 @@ def test_a_misspelled_key_is_refused_with_its_path(compose):
 def test_a_missing_value_is_named(compose):
     with pytest.raises(ConfigError, match=r"data\.manifest"):
         compose("data.manifest=???")
+
+
+def test_long_documents_have_a_recipe_of_their_own(compose):
+    config = compose("model=roberta", "data=chunks")
+    data, early = config.data, config.callbacks.early_stopping
+    assert (data.max_length, data.max_chunks, data.chunk_stride, data.keep, data.pooling) == (
+        512, 20, 0, "head", "attention",
+    )  # fmt: skip
+    assert (early.patience, early.min_delta, config.loss.class_weights) == (5, 0.001, "balanced")
+    assert (config.monitor.metric, config.optim.lr) == ("val/f1_macro", 2e-5)
+    assert (config.optim.pooling_lr_multiplier, config.optim.head_lr_multiplier) == (1.0, 2.0)
+
+
+def test_books_are_rated_four_at_a_time(compose):
+    config = compose("model=roberta", "experiment=content_rating")
+    assert config.data.kind == "chunks"
+    assert (config.trainer.device_batch_size(), config.trainer.accumulation()) == (4, 4)
+    assert (config.trainer.max_epochs, config.schedule.name, config.schedule.warmup_ratio) == (15, "cosine", 0.1)
+    assert config.loss.label_smoothing == 0.1
+    assert compose("experiment=content_rating", "schedule=linear").schedule.name == "linear"
+
+
+def test_class_weights_of_the_metric_come_from_the_command_line(compose):
+    config = compose("data=chunks", "metric.class_weights={General: 0.3, Mature: 1}", "monitor.metric=val/f1_mix")
+    assert config.metric.weights() == {"General": 0.3, "Mature": 1.0}
+    assert compose().metric.weights() == {}

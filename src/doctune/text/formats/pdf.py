@@ -112,10 +112,12 @@ def _pdfium_page(document: Any, number: int) -> str:
 def _pages(reading: Reading, num_pages: int, text_of: Callable[[int], str]) -> Iterator[str]:
     if num_pages == 0:
         raise Refused("damaged", "the PDF has no pages that can be found")
+    reading.has_pages = True
     for number in range(num_pages):
         try:
             text = text_of(number)
         except (RuntimeError, ValueError) as error:
             reading.lose(f"page {number + 1}", Refused("damaged", describe(error)))
+            yield ""
             continue
         yield text + "\n"

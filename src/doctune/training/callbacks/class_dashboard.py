@@ -59,7 +59,7 @@ class EpochConfusions(Callback):
     ) -> None:
         """Count the validation documents; the second loader has training documents."""
         if self._counts and dataloader_idx == 0:
-            self._counts.add(_probabilities(outputs), batch["labels"].cpu().numpy())
+            self._counts.add(_probabilities(outputs["logits"]), batch["labels"].cpu().numpy())
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything before the epoch's checkpoint is saved, so that none is missing after it."""
@@ -122,7 +122,7 @@ class WorstMistakes(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
     ) -> None:
         """Keep the wrong answers that were given with the greatest confidence."""
-        chances = _probabilities(outputs)
+        chances = _probabilities(outputs["logits"])
         answers = zip(batch["index"].tolist(), batch["labels"].tolist(), chances.argmax(axis=1).tolist(), strict=True)
         found = [
             Mistake(float(row[predicted]), index, self._labels.names[predicted])

@@ -59,8 +59,7 @@ class History(Callback):
     ) -> None:
         """Add up the loss, the real tokens and the cells of the padded batch, once their step is done."""
         if batch["scale"]:
-            cells = batch["attention_mask"].numel() if "attention_mask" in batch else batch["tokens"]
-            self._pending.append((outputs["objective"], len(batch["index"]), batch["tokens"], cells))
+            self._pending.append((outputs["objective"], len(batch["index"]), batch["tokens"], _cells(batch)))
         if not batch["ends_step"]:
             return
         for objective, documents, tokens, cells in self._pending:
@@ -111,6 +110,13 @@ class History(Callback):
         """Take up what the run that is resumed has added up."""
         self.epochs = list(state_dict["epochs"])
         self._totals = Totals(**state_dict["totals"])
+
+
+def _cells(batch: Any) -> int:
+    """Tokens that are computed, padding included: a net that pads otherwise than its batch says so in `cells`."""
+    if "cells" in batch:
+        return int(batch["cells"])
+    return int(batch["attention_mask"].numel() if "attention_mask" in batch else batch["tokens"])
 
 
 def _line(epoch: dict[str, Any], epochs: int | None) -> str:

@@ -32,16 +32,19 @@ class Chance:
     """What a model that has learnt nothing reaches, and a cheap baseline.
 
     `uniform_loss` is that of the first step, `choices` says the number of what it chooses from; `train_loss` is what
-    can be had on the training examples without reading them. `levels` are the validation scores of the baseline
-    `name`, and `words` say for each of them how it is reached.
+    can be had on the training examples without reading them, and `prior` says how. `levels` are the validation scores
+    of the baseline `name`, `words` say for each of them how it is reached, and `remedy` what may help where a run is
+    worse.
     """
 
     uniform_loss: float
     choices: str
     train_loss: float
+    prior: str
     name: str
     levels: dict[str, float]
     words: dict[str, str]
+    remedy: str
 
 
 @dataclass(frozen=True)
@@ -189,8 +192,8 @@ class LearningGuards(Callback):
             self._alarms.raise_alarm(
                 "no_learning",
                 epoch,
-                f"No learning: after {_epochs(epoch)} the training loss is {train_loss:.2f}, and answering with the "
-                f"shares of the classes alone gives {level:.2f}. To try: another optim.lr (ten times higher or lower), "
+                f"No learning: after {_epochs(epoch)} the training loss is {train_loss:.2f}, and {self._chance.prior} "
+                f"alone gives {level:.2f}. To try: another optim.lr (ten times higher or lower), "
                 "finetune=full, longer windows (data.max_length); or look whether the labels belong to the texts.",
             )
         else:
@@ -209,7 +212,7 @@ class LearningGuards(Callback):
                 epoch,
                 f"Worse than the {self._chance.name} baseline in epoch {epoch}: {self._monitor} is {value:.4f}, and "
                 f"{self._chance.words[metric]} gives {level:.4f}. To try: more epochs, another optim.lr, "
-                "loss.class_weights=none; or look whether the labels belong to the texts.",
+                f"{self._chance.remedy}; or look whether the labels belong to the texts.",
             )
 
     def _check_high(self, epoch: int, epochs: int, train_loss: float, val_loss: float) -> None:

@@ -58,8 +58,9 @@ class PredictionWriter(Callback):
         """Write `test.parquet`."""
         self._write("test")
 
-    def _collect(self, logits: Any, batch: Any) -> None:
-        for index, row in zip(batch["index"].tolist(), logits.float().cpu().numpy(), strict=True):
+    def _collect(self, outputs: Any, batch: Any) -> None:
+        logits = outputs["logits"].float().cpu().numpy()
+        for index, row in zip(batch["index"].tolist(), logits, strict=True):
             self._logits[index] = row
 
     def _write(self, part: str) -> None:

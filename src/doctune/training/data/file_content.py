@@ -72,7 +72,7 @@ class TokenDataset(Dataset[Batch]):
             "input_ids": torch.from_numpy(ids),
             "attention_mask": torch.from_numpy(mask),
             "tokens": int(mask.sum()),
-            **_rest(micro, self._label_ids),
+            **rest_of_batch(micro, self._label_ids),
         }
 
     def _shown(self, micro: MicroBatch) -> list[NDArray[np.int32]]:
@@ -98,13 +98,44 @@ class FeatureDataset(Dataset[Batch]):
         return {
             "features": torch.from_numpy(np.asarray(self._features[rows])),
             "tokens": int(self._lengths[rows].sum()),
-            **_rest(micro, self._label_ids),
+            **rest_of_batch(micro, self._label_ids),
         }
 
 
-def _rest(micro: MicroBatch, label_ids: torch.Tensor) -> Batch:
+def rest_of_batch(micro: MicroBatch, label_ids: torch.Tensor) -> Batch:
+    """What every batch of labelled documents has, see `TokenDataset`; label_ids (N,) are those of the part."""
     index = torch.tensor(micro.indices)
     return {"labels": label_ids[index], "index": index, "scale": micro.scale, "ends_step": micro.ends_step}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one loader of `predict_dataloader` gives a frozen encoder to read: the name of its tokens in the cache, and
+    the number of rows that are stored of it."""
+
+    tokens: str
+    num_rows: int
+
+
+def label_counts(corpus: Corpus, part: str) -> tuple[int, ...]:
+    """Documents of a part per label, (L,)."""
+    ids = corpus.label_ids(corpus.part(part))
+    return tuple(np.bincount(ids, minlength=len(corpus.labels)).tolist())
+
+
+def facts_of(corpus: Corpus, sampling: tuple[str, float], plan: BatchPlan) -> Facts:
+    """What a module must know before it is made."""
+    train, val = (label_counts(corpus, part) for part in ("train", "val"))
+    shown = epoch_counts(train, *sampling)
+    return Facts(corpus.labels, train, val, shown, plan.num_steps(sum(shown)))
+
+
+def class_sampling(corpus: Corpus, sampling: tuple[str, float]) -> ClassSampling | None:
+    """How often an epoch shows the documents of each class; None: each document once."""
+    if sampling[0] == "none":
+        return None
+    label_ids = np.asarray(corpus.label_ids(corpus.part("train")))
+    return ClassSampling(label_ids, epoch_counts(label_counts(corpus, "train"), *sampling))
 
 
 class FileContentDataModule(BatchedDataModule):
@@ -159,14 +190,17 @@ class FileContentDataModule(BatchedDataModule):
     def facts(self) -> Facts:
         """What the module must know before it is made."""
         self.setup()
-        train, val = (self._counts(part) for part in ("train", "val"))
-        shown = epoch_counts(train, *self._sampling)
-        return Facts(self._corpus.labels, train, val, shown, self._plan.num_steps(sum(shown)))
+        return facts_of(self._corpus, self._sampling, self._plan)
 
     def tokens(self, part: str) -> Tokens:
         """The token ids of a part."""
         self.setup()
         return self._tokens[part]
+
+    def readings(self) -> Mapping[str, Reading]:
+        """What a frozen encoder reads, in the order of `predict_dataloader`: the first window of each document."""
+        self.setup()
+        return {part: Reading(self._tokens[part].folder.name, len(self._tokens[part])) for part in PARTS}
 
     def read_from(self, features: Mapping[str, NDArray[np.float32]]) -> None:
         """Give a frozen encoder's outputs, (N, F, D) per part, in place of token ids from now on."""
@@ -185,10 +219,7 @@ class FileContentDataModule(BatchedDataModule):
 
     def sampling(self) -> ClassSampling | None:
         """How often an epoch shows the documents of each class."""
-        if self._sampling[0] == "none":
-            return None
-        label_ids = np.asarray(self._corpus.label_ids(self._corpus.part("train")))
-        return ClassSampling(label_ids, epoch_counts(self._counts("train"), *self._sampling))
+        return class_sampling(self._corpus, self._sampling)
 
     def _tokenise(self, part: str) -> Tokens:
         documents: Sequence[LabelledDocument] = self._corpus.part(part)
@@ -196,7 +227,3 @@ class FileContentDataModule(BatchedDataModule):
         store, texts = self._corpus.store.folder.name, self._corpus.texts(documents)
         windows = self._windows if part == "train" else 1
         return tokenise(self._cache, self._tokenizer, self._max_length, store, contents, texts, windows)
-
-    def _counts(self, part: str) -> tuple[int, ...]:
-        ids = self._corpus.label_ids(self._corpus.part(part))
-        return tuple(np.bincount(ids, minlength=len(self._corpus.labels)).tolist())

@@ -32,7 +32,10 @@ class RandomViews:
         number = 0
         if rng.random() < self.random_window:
             number = int(rng.integers(tokens.num_windows(index)))
-        window = tokens.window(index, number)
+        return self.hide(tokens.window(index, number), rng)
+
+    def hide(self, window: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.int32]:
+        """The window (T,) with some of its tokens behind the mask."""
         if not self.token_dropout:
             return window
         hidden = (rng.random(len(window)) < self.token_dropout) & ~np.isin(window, self.special_ids)

@@ -51,8 +51,12 @@ class FineTunedModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over encoder and head groups, with a per-step schedule."""
+        return with_schedule(adamw(self.parameter_groups(), self.optimisation.fused), self.optimisation)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The optimiser's groups: encoder and head."""
         plan = self.optimisation
-        groups = parameter_groups(
+        return parameter_groups(
             self.net,
             lr=plan.lr,
             head_lr_multiplier=plan.head_lr_multiplier,
@@ -60,7 +64,6 @@ class FineTunedModule(LightningModule):
             layer_decay=plan.layer_decay,
             include_frozen=self._releases_layers,
         )
-        return with_schedule(adamw(groups, plan.fused), plan)
 
     def configure_gradient_clipping(
         self,

