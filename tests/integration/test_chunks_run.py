@@ -278,9 +278,11 @@ def test_when_memory_runs_out_the_baseline_begins_again_in_smaller_pieces(config
     assert "first_chunk" in read_json(tmp_path / "data/baselines.json")
 
 
-def test_weights_of_other_labels_are_refused(configure, tmp_path):
-    with pytest.raises(ConfigError, match=r"metric\.class_weights names rock, which the data does not have: give each"):
-        train(configure("metric.class_weights={rock: 1}"), tmp_path)
+def test_weights_of_other_labels_are_refused(compose, tiny, prepared, tmp_path):
+    recipe = [override for override in RECIPE if not override.startswith("metric.")]
+    config = compose(*tiny, *prepared, *recipe, "metric.class_weights={fruit: 1, rock: 1, tree: 1}")
+    with pytest.raises(ConfigError, match=r"metric\.class_weights names rock, which the data does not have and lacks"):
+        train(config, tmp_path)
 
 
 @pytest.mark.parametrize("vector", ["cls", "mean"])

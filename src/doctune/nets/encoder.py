@@ -21,7 +21,7 @@ from doctune.text.vocabulary import CLS, MASK, PAD, SEP, UNK
 
 # What each architecture calls the dropout of its encoder and of its classification head.
 _ENCODER_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
-_HEAD_DROPOUTS = ("classifier_dropout", "seq_classif_dropout", "cls_dropout")
+_HEAD_DROPOUTS = ("classifier_dropout", "seq_classif_dropout", "qa_dropout", "cls_dropout")
 # The files that hold a vocabulary; a model's folder has at least one.
 _VOCABULARIES = (
     "tokenizer.json",

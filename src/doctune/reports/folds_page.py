@@ -94,8 +94,8 @@ def result_sentence(results: Results) -> str:
         spread = "one fold has no standard deviation"
     else:
         spread = (
-            f"mean ± standard deviation of the folds, whose training documents overlap; min {decimal(results['min'])}, "
-            f"max {decimal(results['max'])}"
+            f"mean ± standard deviation of the folds, whose training {wording(results).noun}s overlap; min "
+            f"{decimal(results['min'])}, max {decimal(results['max'])}"
         )
     best = next(row for row in results["folds"] if row["fold"] == results["best_fold"])
     deviation = "" if results["std"] is None else f" ± {decimal(results['std'])}"

@@ -16,6 +16,7 @@ from doctune.corpus.prepare import fingerprint
 from doctune.corpus.question_lengths import analyse_lengths, describe_lengths
 from doctune.corpus.questions import QuestionCorpus
 from doctune.decode.answers import SpanSettings
+from doctune.errors import ConfigError
 from doctune.inference.artifact import Artifact, ReadingSettings
 from doctune.inference.profile import MAX_QUESTIONS, profile_reader
 from doctune.labels import Labels
@@ -203,9 +204,20 @@ def encoder(config: schema.Config, corpus: QuestionCorpus) -> Encoder:
     return found
 
 
+def _refuse_head_dropout(model: schema.ModelConfig, source: Encoder) -> None:
+    """Of the readers in transformers only DistilBERT's has a dropout before its last layer."""
+    if model.head_dropout is not None and not hasattr(source.config, "qa_dropout"):
+        raise ConfigError(
+            f"model.head_dropout={model.head_dropout}: a {source.config.model_type} reader has no dropout before its "
+            "head. Leave it out; model.dropout is that of the encoder."
+        )
+
+
 def _pretrained(config: schema.Config) -> Encoder | None:
     if isinstance(config.model, schema.PretrainedConfig):
-        return build.pretrained_encoder(config.model, config.data.max_length)
+        source = build.pretrained_encoder(config.model, config.data.max_length)
+        _refuse_head_dropout(config.model, source)
+        return source
     return None
 
 
