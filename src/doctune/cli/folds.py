@@ -1,4 +1,4 @@
-"""Say what the folds of a k-fold multirun say together: mean, spread, out-of-fold scores, a classifier's suspect labels.
+"""Say what the folds of a k-fold multirun say together: mean and spread, out-of-fold scores, suspect labels.
 
 DIR is the folder of a multirun made with `python train.py sweep=kfold`; the results are written to DIR/kfold, whose
 index.html is the report to look at. Missing, unfinished and failed folds are listed with how to make them. Exits 0 when
