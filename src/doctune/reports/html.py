@@ -86,6 +86,7 @@ def page(report: Report, records: RunRecords, pictures: Pictures, methods: str) 
         ("classes", f"{word} scores per class", _classes(report)),
         ("confusions", "Confusions", _confusions(report, pictures)),
         ("mistakes", "Worst mistakes", _mistakes(report)),
+        *([("why", "Why these labels", _surest_right(report))] if "surest_right" in report else []),
         ("data", "Data account", _data(report)),
         ("throughput", "Throughput", sections.throughput(report, records.history)),
         ("configuration", "Configuration", sections.configuration(records)),
@@ -172,13 +173,37 @@ def _mistakes(report: Report) -> str:
         f"<li><strong>{percent(mistake['probability'])}</strong>{isolated(mistake['predicted'])} "
         f'<span class="soft">instead of</span> {isolated(mistake["truth"])} '
         f'<span class="soft fixed">({percent(mistake["truth_probability"])})</span>'
-        f"{path_code(mistake['path'])}</li>"
+        f"{path_code(mistake['path'])}{_chunks(mistake)}</li>"
         for mistake in worst
     ]
     return (
         '<p class="soft">The wrong labels that the model was surest of, each with its probability and that of the '
         f'true one.</p><ol class="mistakes">{"".join(items)}</ol>'
     )
+
+
+def _surest_right(report: Report) -> str:
+    items = [
+        f"<li><strong>{percent(right['probability'])}</strong>{isolated(right['predicted'])}"
+        f"{path_code(right['path'])}{_chunks(right)}</li>"
+        for right in report["surest_right"]
+    ]
+    return (
+        '<p class="soft">The right labels that the model was surest of, each with the chunks that counted most and '
+        f'their share. A share says what was read, not that it was understood.</p><ol class="mistakes">'
+        f"{''.join(items)}</ol>"
+    )
+
+
+def _chunks(document: Mapping[str, Any]) -> str:
+    """The beginnings of the chunks that counted most; nothing where a document was not read in chunks."""
+    items = [
+        f"<li><strong>{percent(chunk['weight'])}</strong>"
+        f'<span class="soft fixed">chunk {chunk["number"] + 1} of {document["num_chunks"]}</span> '
+        f"{isolated(chunk['text'])}</li>"
+        for chunk in document.get("chunks", [])
+    ]
+    return f'<ul class="chunks">{"".join(items)}</ul>' if items else ""
 
 
 def _data(report: Report) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CLASSIFICATION, QUESTION_ANSWERING = "classification", "question_answering"
 TASKS = (CLASSIFICATION, QUESTION_ANSWERING)
+ATTENTION_COLUMNS = ("id", "chunk", "weight", "text")
 PREDICTION_COLUMNS = ("id", "path", "truth", "prediction", "probabilities")
 
 
@@ -58,17 +59,28 @@ class RunFiles:
 
 
 @dataclass(frozen=True)
+class ChunkWeight:
+    """A chunk of a document, from 0: how much it counted, of sum 1 per document, and the beginning of its text."""
+
+    number: int
+    weight: float
+    text: str
+
+
+@dataclass(frozen=True)
 class RunRecords(RunFiles):
     """A classifier's run as its files tell it.
 
     `val` and `test` are None for a part without documents; `baseline_ids` maps a baseline's name to its label ids
-    `(N,)` for the test documents, in the order of `test`.
+    `(N,)` for the test documents, in the order of `test`. `attention` maps a part to the chunks of its documents by
+    their ids, where the model reads chunks.
     """
 
     labels: Labels
     val: Predictions | None
     test: Predictions | None
     baseline_ids: dict[str, NDArray[np.int64]]
+    attention: dict[str, dict[str, list[ChunkWeight]]] = field(default_factory=dict)
 
 
 def read_task(run: Path) -> str:
@@ -99,7 +111,21 @@ def read_run(run: Path) -> RunRecords:
         val=read_predictions(existing(run, "predictions/val.parquet"), labels),
         test=test,
         baseline_ids=_read_baseline_ids(run / "predictions/baselines_test.parquet", labels, test),
+        attention={part: read_attention(run / f"predictions/{part}_attention.parquet") for part in ("val", "test")},
     )
+
+
+def read_attention(path: Path) -> dict[str, list[ChunkWeight]]:
+    """The chunks of each document by its id, in the document's order; empty where a run has no chunks.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+    """
+    chunks: dict[str, list[ChunkWeight]] = {}
+    if path.exists():
+        for row in read_table(path, ATTENTION_COLUMNS).select(ATTENTION_COLUMNS).to_pylist():
+            chunks.setdefault(row["id"], []).append(ChunkWeight(row["chunk"], row["weight"], row["text"]))
+    return chunks
 
 
 def require_run(run: Path) -> None:

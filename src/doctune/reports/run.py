@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import csv
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from doctune.errors import ArtifactError
 from doctune.files import write_json, write_text, written_whole
 from doctune.reports import facts, html, plots, reader
 from doctune.reports.methods import describe_methods
-from doctune.reports.records import QUESTION_ANSWERING, Predictions, RunRecords, read_run, read_task
+from doctune.reports.records import QUESTION_ANSWERING, ChunkWeight, Predictions, RunRecords, read_run, read_task
 from doctune.reports.summary import summarize
 from doctune.reports.verdict import PART_WORDS, judge, judged_metric
 from doctune.scoring.classification import STATISTICS, class_scores, confusion_matrix, document_log_losses, score
@@ -30,6 +31,7 @@ SCHEMA = 1
 METRICS = ("val/f1_macro", "val/accuracy")
 CONFUSED_PAIRS = 20
 WORST_MISTAKES = 20
+SUREST_RIGHT, HEAVIEST_CHUNKS = 5, 3
 FILES = (
     "index.html",
     "summary.txt",
@@ -87,7 +89,8 @@ def build_report(records: RunRecords) -> dict[str, Any]:
         "labels": list(records.labels.names),
         "per_class": _per_class(records, confusion),
         "confused_pairs": _confused_pairs(confusion, records.labels.names),
-        "worst_mistakes": _worst_mistakes(predictions, records.labels.names),
+        "worst_mistakes": _surest(records, part, predictions.truth != predictions.predicted, WORST_MISTAKES),
+        **_surest_right(records, part),
         "confusion": confusion.tolist(),
         "account": records.audit,
         "notes": [*facts.told(records), *_notes(records, confusion, part, monitor)],
@@ -150,12 +153,21 @@ def _confused_pairs(confusion: NDArray[np.int64], labels: Sequence[str]) -> list
     ]
 
 
-def _worst_mistakes(predictions: Predictions, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """The wrong predictions with the highest probability, highest first; equal ones in the order of the file."""
-    rows = np.arange(len(predictions))
-    sureness = predictions.probabilities[rows, predictions.predicted]
-    wrong = np.flatnonzero(predictions.truth != predictions.predicted)
-    worst = wrong[np.argsort(-sureness[wrong], kind="stable")][:WORST_MISTAKES]
+def _surest_right(records: RunRecords, part: str) -> dict[str, Any]:
+    """Where the model reads chunks: the right labels that it was surest of, with what it went by."""
+    predictions = getattr(records, part)
+    if not records.attention.get(part):
+        return {}
+    return {"surest_right": _surest(records, part, predictions.truth == predictions.predicted, SUREST_RIGHT)}
+
+
+def _surest(records: RunRecords, part: str, chosen: NDArray[np.bool_], count: int) -> list[dict[str, Any]]:
+    """Of the chosen documents those with the highest probability, highest first; equal ones in the file's order."""
+    predictions: Predictions = getattr(records, part)
+    labels = records.labels.names
+    sureness = predictions.probabilities[np.arange(len(predictions)), predictions.predicted]
+    places = np.flatnonzero(chosen)
+    surest = places[np.argsort(-sureness[places], kind="stable")][:count]
     return [
         {
             "path": predictions.paths[row],
@@ -163,9 +175,18 @@ def _worst_mistakes(predictions: Predictions, labels: Sequence[str]) -> list[dic
             "predicted": labels[predictions.predicted[row]],
             "probability": float(sureness[row]),
             "truth_probability": float(predictions.probabilities[row, predictions.truth[row]]),
+            **_heaviest_chunks(records.attention.get(part, {}).get(predictions.ids[row], [])),
         }
-        for row in worst
+        for row in surest
     ]
+
+
+def _heaviest_chunks(chunks: Sequence[ChunkWeight]) -> dict[str, Any]:
+    """The chunks that counted most, heaviest first, and how many the document has; nothing without chunks."""
+    if not chunks:
+        return {}
+    heaviest = sorted(chunks, key=lambda chunk: (-chunk.weight, chunk.number))[:HEAVIEST_CHUNKS]
+    return {"num_chunks": len(chunks), "chunks": [asdict(chunk) for chunk in heaviest]}
 
 
 def _notes(records: RunRecords, confusion: NDArray[np.int64], part: str, monitor: dict[str, Any]) -> list[str]:

@@ -83,6 +83,8 @@ figure svg text { font-family: inherit !important; fill: currentColor; }
   margin: .4rem 0; overflow-wrap: anywhere; }
 .mistakes strong { font-variant-numeric: tabular-nums; margin-right: .5rem; }
 .fixed, .mistakes strong { white-space: nowrap; }
+.chunks { margin: .3rem 0 0; padding: 0; list-style: none; }
+.mistakes .chunks li { background: none; border: 0; padding: .15rem 0; margin: 0; font-size: .85rem; }
 code, pre { font: .82rem/1.5 ui-monospace, SFMono-Regular, Consolas, monospace; }
 code { overflow-wrap: anywhere; } .mistakes code { display: block; color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .7rem 1rem; margin: .4rem 0;

@@ -79,8 +79,8 @@ def length_findings(is_cut: NDArray[np.bool_], settings: AuditSettings, counter:
             "cut_documents",
             "info",
             f"{counted(num_cut, 'document is', 'documents are')} longer than {settings.max_length} tokens "
-            f"({num_cut / len(is_cut):.0%}; counted by {counter.name}). A model with that window reads their beginning "
-            "only. If what decides comes later, raise data.max_length or classify them in chunks.",
+            f"({num_cut / len(is_cut):.0%}; counted by {counter.name}). A model with that window does not read "
+            "all of them. If what decides comes later, raise data.max_length or classify them in chunks.",
             num_cut,
         )
     ]
