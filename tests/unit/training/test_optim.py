@@ -127,4 +127,5 @@ def test_an_optimisation_holds_plain_values():
         "total_steps": 6,
         "layer_decay": None,
         "fused": True,
+        "pooling_lr_multiplier": 1.0,
     }
