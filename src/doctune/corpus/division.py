@@ -147,7 +147,7 @@ def _with_parts(
 
 
 def _by_saved_split(documents: Sequence[LabelledDocument], file: Path) -> Division:
-    saved = _read_saved(file)
+    saved = read_saved_parts(file)
     known = [replace(d, part=saved[d.id]) for d in documents if d.id in saved]
     left_out = [(d, "not_in_split", f"{file} does not have it") for d in documents if d.id not in saved]
     _refuse_leaks(known, file)
@@ -160,7 +160,12 @@ def _by_saved_split(documents: Sequence[LabelledDocument], file: Path) -> Divisi
     return Division(tuple(kept), tuple(left_out), conflicts, {})
 
 
-def _read_saved(file: Path) -> dict[str, str]:
+def read_saved_parts(file: Path) -> dict[str, str]:
+    """The part of each id in a `splits.parquet`.
+
+    Raises:
+        DataError: it cannot be read, or has parts that are none.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

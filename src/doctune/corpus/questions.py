@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from doctune.corpus.account import LEFT_OUT, AccountRow, write_account
-from doctune.corpus.division import LabelledDocument, SplitSettings, write_splits
+from doctune.corpus.division import LabelledDocument, SplitSettings, read_saved_parts, write_splits
 from doctune.corpus.duplicates import text_groups
 from doctune.corpus.splits import PARTS, folds, holdout, leaking_groups
 from doctune.corpus.squad import Question, SquadFile
@@ -290,7 +290,7 @@ def _groups(placed: Sequence[_Placed]) -> list[str]:
 
 
 def _divide_by_file(sieve: _Sieve, file: Path) -> None:
-    saved = _read_saved(file)
+    saved = read_saved_parts(file)
     sieve.leave_out("not_in_split", lambda each: "" if each.question.id in saved else f"{file} does not have it")
     sieve.kept = [replace(each, part=saved[each.question.id]) for each in sieve.kept]
     leaks = leaking_groups(_groups(sieve.kept), [each.part for each in sieve.kept])
@@ -300,21 +300,6 @@ def _divide_by_file(sieve: _Sieve, file: Path) -> None:
             f"split.file={file} leaks: articles, or articles with a text in common, stand in more than one part "
             f"({len(leaks)} in all), such as {examples}. Make a new split (leave split.file out)."
         )
-
-
-def _read_saved(file: Path) -> dict[str, str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(file, columns=["id", "part"]).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0]
-        raise DataError(f"split.file={file} is not a splits.parquet that can be read: {first}") from error
-    unknown = sorted({str(row["part"]) for row in rows} - {*PARTS})
-    if unknown:
-        raise DataError(f"split.file={file} has parts that are none: {', '.join(unknown)}. Known: {', '.join(PARTS)}.")
-    return {row["id"]: row["part"] for row in rows}
 
 
 def _require_groups(placed: Sequence[_Placed], path: Path, needed: int, what: str) -> None:
