@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
-
 from doctune.corpus.answers import answer_all, no_answer_threshold, write_answers
 from doctune.corpus.squad import Question
 from doctune.decode.answers import WindowSpans
 from doctune.scoring.squad import Version
+from doctune.training.callbacks.judged import JudgedPartWriter
 
 
-class AnswerWriter(Callback):
+class AnswerWriter(JudgedPartWriter):
     """Collects the spans of `trainer.validate` and `trainer.test` and writes answers in the order of the questions.
 
     Validation inside `fit` is not written. For SQuAD 2.0 the threshold of giving no answer is chosen on the validation
@@ -44,42 +43,17 @@ class AnswerWriter(Callback):
         self._threshold: float | None = None
         self._spans: dict[int, list[WindowSpans]] = {}
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the spans of `trainer.validate`; the second loader has training questions."""
-        if trainer.state.fn == "validate" and dataloader_idx == 0:
-            self._collect(outputs, batch)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Keep the spans of `trainer.test`."""
-        self._collect(outputs, batch)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `val.parquet`."""
-        if trainer.state.fn == "validate":
-            if self._version == "2.0":
-                self._threshold = no_answer_threshold(self._questions["val"], self._spans)
-            self._remember(self._threshold)
-            self._write("val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `test.parquet`."""
-        self._write("test")
-
-    def _collect(self, outputs: Any, batch: Any) -> None:
+    def collect(self, outputs: Any, batch: Any) -> None:
+        """Keep the spans."""
         for place, spans in zip(batch["question"].tolist(), outputs["spans"], strict=True):
             self._spans.setdefault(place, []).append(spans)
 
-    def _write(self, part: str) -> None:
+    def write(self, part: str) -> None:
+        """Write the questions in their order; with the validation part the threshold is chosen."""
+        if part == "val":
+            if self._version == "2.0":
+                self._threshold = no_answer_threshold(self._questions[part], self._spans)
+            self._remember(self._threshold)
         answered = answer_all(self._questions[part], self._spans, self._threshold)
         self._spans = {}
         write_answers(answered, self._folder / f"{part}.parquet", self._version)

@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning import Callback, LightningModule, Trainer
 
 from doctune.corpus.chunk_tokens import DocumentChunks
 from doctune.corpus.division import LabelledDocument
 from doctune.files import written_whole
+from doctune.training.callbacks.judged import JudgedPartWriter
 
 EXCERPT_CHARS = 300
 _DOCUMENTS_PER_GROUP = 500
@@ -31,7 +31,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class AttentionWriter(Callback):
+class AttentionWriter(JudgedPartWriter):
     """Collects the attention of `trainer.validate` and `trainer.test` and writes it in document order.
 
     A row per chunk: the document's id, which of its chunks that were read it is (from 0), its weight (of sum 1 per
@@ -57,41 +57,15 @@ class AttentionWriter(Callback):
         self._texts = texts
         self._weights: dict[int, list[float]] = {}
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the attention of `trainer.validate`; the second loader has training documents."""
-        if trainer.state.fn == "validate" and dataloader_idx == 0:
-            self._collect(outputs, batch)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Keep the attention of `trainer.test`."""
-        self._collect(outputs, batch)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `val_attention.parquet`."""
-        if trainer.state.fn == "validate":
-            self._write("val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `test_attention.parquet`."""
-        self._write("test")
-
-    def _collect(self, outputs: Any, batch: Any) -> None:
+    def collect(self, outputs: Any, batch: Any) -> None:
+        """Keep the weights of the chunks."""
         counts = batch["chunk_counts"].tolist()
         weights = outputs["attention"].float().cpu().split(counts)
         for index, row in zip(batch["index"].tolist(), weights, strict=True):
             self._weights[index] = row.tolist()
 
-    def _write(self, part: str) -> None:
+    def write(self, part: str) -> None:
+        """Write the chunks in the order of the documents."""
         num_documents = len(self._documents[part])
         with (
             written_whole(self._folder / f"{part}_attention.parquet") as temporary,

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lightning import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 
 from doctune.corpus.division import LabelledDocument
 from doctune.decode.classification import probabilities
 from doctune.files import written_whole
 from doctune.labels import Labels
+from doctune.training.callbacks.judged import JudgedPartWriter
 
 
-class PredictionWriter(Callback):
+class PredictionWriter(JudgedPartWriter):
     """Collects the logits of `trainer.validate` and `trainer.test` and writes them in document order.
 
     Validation inside `fit` is not written: only the best checkpoint's predictions are.
@@ -30,40 +30,14 @@ class PredictionWriter(Callback):
         self._documents = documents
         self._logits: dict[int, NDArray[np.float32]] = {}
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep the logits of `trainer.validate`; the second loader has training documents."""
-        if trainer.state.fn == "validate" and dataloader_idx == 0:
-            self._collect(outputs, batch)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        """Keep the logits of `trainer.test`."""
-        self._collect(outputs, batch)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `val.parquet`."""
-        if trainer.state.fn == "validate":
-            self._write("val")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write `test.parquet`."""
-        self._write("test")
-
-    def _collect(self, outputs: Any, batch: Any) -> None:
+    def collect(self, outputs: Any, batch: Any) -> None:
+        """Keep the logits."""
         logits = outputs["logits"].float().cpu().numpy()
         for index, row in zip(batch["index"].tolist(), logits, strict=True):
             self._logits[index] = row
 
-    def _write(self, part: str) -> None:
+    def write(self, part: str) -> None:
+        """Write the documents in their order."""
         documents = self._documents[part]
         logits = np.stack([self._logits[index] for index in range(len(documents))])
         self._logits = {}
