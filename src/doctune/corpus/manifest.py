@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doctune.corpus.scan import walk
+from doctune.corpus.values import kind_in_words
 from doctune.errors import ConfigError, DataError
 
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
@@ -242,7 +243,7 @@ def _json_record(line: int, text: str) -> _Record:
     except (ValueError, RecursionError) as error:
         return _Record(line, {}, f"is not JSON: {error}")
     if not isinstance(value, dict):
-        return _Record(line, {}, f"is {_kind(value)} where a JSON object belongs")
+        return _Record(line, {}, f"is {kind_in_words(value)} where a JSON object belongs")
     return _Record(line, value)
 
 
@@ -363,7 +364,7 @@ def _text(fields: Mapping[str, object], column: str) -> str:
     if value is None or value == "":
         raise _BadValueError(f"column {column!r} is blank")
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise _BadValueError(f"column {column!r} is {_kind(value)} where text belongs")
+        raise _BadValueError(f"column {column!r} is {kind_in_words(value)} where text belongs")
     text = str(value)
     if not text.strip():
         raise _BadValueError(f"column {column!r} is blank")
@@ -385,12 +386,6 @@ def _confidence(fields: Mapping[str, object], column: str) -> float:
     if math.isnan(number) or not 0.0 <= number <= 1.0:
         raise _BadValueError(f"column {column!r} is {value!r}, which is outside 0 to 1")
     return number
-
-
-def _kind(value: object) -> str:
-    names = {"dict": "an object", "list": "a list", "str": "text", "int": "a number", "float": "a number"}
-    names |= {"bool": "true or false", "NoneType": "null", "bytes": "binary data"}
-    return names.get(type(value).__name__, f"a {type(value).__name__}")
 
 
 def _without_repeats(rows: Sequence[Row]) -> tuple[list[Row], list[Rejected]]:

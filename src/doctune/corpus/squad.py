@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from doctune.corpus.duplicates import text_groups
+from doctune.corpus.values import kind_in_words
 from doctune.errors import DataError
 
 VERSIONS = ("1.1", "2.0")
@@ -246,7 +247,9 @@ def _in_paragraph(
         if isinstance(question, dict):
             yield RawQuestion(here, title, question | shared, problem_of_all)
         else:
-            yield RawQuestion(here, title, {}, ("wrong_type", f"{here} is {_kind(question)} where an object belongs"))
+            yield RawQuestion(
+                here, title, {}, ("wrong_type", f"{here} is {kind_in_words(question)} where an object belongs")
+            )
 
 
 def _problem(check: Callable[[], object]) -> tuple[str, str] | None:
@@ -359,7 +362,7 @@ def _list(fields: Mapping[str, object], name: str, place: str) -> list[object]:
 
 def _object(value: object, place: str) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise _BadQuestionError("wrong_type", f"{place} is {_kind(value)} where an object belongs")
+        raise _BadQuestionError("wrong_type", f"{place} is {kind_in_words(value)} where an object belongs")
     return value
 
 
@@ -370,16 +373,10 @@ def _required(fields: Mapping[str, object], name: str, place: str) -> object:
 
 
 def _wrong_type(name: str, place: str, value: object, wanted: str) -> _BadQuestionError:
-    return _BadQuestionError("wrong_type", f"{place}: {name!r} is {_kind(value)} where {wanted} belongs")
+    return _BadQuestionError("wrong_type", f"{place}: {name!r} is {kind_in_words(value)} where {wanted} belongs")
 
 
 def _known_id(raw: RawQuestion) -> str:
     name = raw.fields.get("id")
     is_name = isinstance(name, str | int) and not isinstance(name, bool) and name != ""
     return str(name).encode("utf-8", "replace").decode() if is_name else raw.place
-
-
-def _kind(value: object) -> str:
-    names = {"dict": "an object", "list": "a list", "str": "text", "int": "a number", "float": "a number"}
-    names |= {"bool": "true or false", "NoneType": "null", "bytes": "binary data"}
-    return names.get(type(value).__name__, f"a {type(value).__name__}")

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from doctune import __version__
 from doctune.decode.answers import SpanSettings
 from doctune.errors import ArtifactError
@@ -95,6 +97,18 @@ def load_artifact(run: Path) -> Artifact:
         return _from_settings(folder, settings)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder / SETTINGS_FILE} cannot be used: {type(error).__name__}: {error}.") from error
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a model folder.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    try:
+        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the Rust library raises plain Exception
+        raise ArtifactError(f"{folder / 'tokenizer.json'} cannot be loaded: {error}.") from error
 
 
 def _from_settings(folder: Path, settings: Mapping[str, Any]) -> Artifact:

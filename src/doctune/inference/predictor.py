@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from doctune.decode.classification import predictions
 from doctune.documents import Prediction
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, load_artifact
+from doctune.inference.artifact import Artifact, load_artifact, load_tokenizer
 from doctune.inference.long_documents import LongDocumentNet
 from doctune.text.windows import head_windows
 
@@ -41,7 +40,7 @@ class Predictor:
             )
         self.artifact = artifact
         self._batch_size = batch_size
-        self._tokenizer = _tokenizer(artifact.folder)
+        self._tokenizer = load_tokenizer(artifact.folder)
         self._long = LongDocumentNet(artifact, self._tokenizer) if artifact.chunks else None
         self._net: Any = None if artifact.chunks else _net(artifact.folder)
 
@@ -81,13 +80,6 @@ def load(run: str | Path, batch_size: int = 16) -> Predictor:
         ArtifactError: there is no usable model.
     """
     return Predictor(load_artifact(Path(run)), batch_size)
-
-
-def _tokenizer(folder: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the Rust library raises plain Exception
-        raise ArtifactError(f"{folder / 'tokenizer.json'} cannot be loaded: {error}.") from error
 
 
 def _net(folder: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  (a torch type would import torch)

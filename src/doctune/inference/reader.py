@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from doctune.decode.answers import ScoredSpan, WindowSpans, merge_spans, no_answer_score
 from doctune.documents import Answer, Document
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, load_artifact
+from doctune.inference.artifact import Artifact, load_artifact, load_tokenizer
 from doctune.text.questions import QuestionWindow, question_windows
 from doctune.text.sentences import sentence_around
 
@@ -53,7 +52,7 @@ class Reader:
         self.artifact = artifact
         self._reading = artifact.reading
         self._batch_size = batch_size
-        self._cutter = _cutter(artifact.folder)
+        self._cutter = load_tokenizer(artifact.folder)
         self._tokenizer, self._net = _load(artifact.folder)
 
     def answer(self, question: str, text: str, n_best: int = 1, threshold: float | None = None) -> list[Answer]:
@@ -227,13 +226,6 @@ def _answer(document: Document, span: ScoredSpan) -> Answer:
         path=document.path,
         page=document.page_at(span.start),
     )
-
-
-def _cutter(folder: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the Rust library raises plain Exception
-        raise ArtifactError(f"{folder / 'tokenizer.json'} cannot be loaded: {error}.") from error
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
