@@ -259,12 +259,6 @@ def passes(lengths: Sequence[int], chunks_per_pass: int) -> list[list[int]]:
     return groups[::-1]
 
 
-def padding_share(lengths: Sequence[int], chunks_per_pass: int) -> float:
-    """Which share of the tokens that the encoder computes for such a batch of chunks is padding; each pass is padded to
-    its own longest chunk."""
-    return 1 - sum(lengths) / computed_tokens(lengths, chunks_per_pass)
-
-
 def computed_tokens(lengths: Sequence[int], chunks_per_pass: int) -> int:
     """How many tokens, padding included, the encoder computes once for such a batch of chunks."""
     return sum(len(places) * max(lengths[place] for place in places) for places in passes(lengths, chunks_per_pass))

@@ -14,8 +14,8 @@ from doctune.nets.frozen import keep_encoder_in_eval
 from doctune.nets.hierarchy import (
     HierarchicalClassifier,
     HierarchySettings,
+    computed_tokens,
     hierarchical_classifier,
-    padding_share,
     parameter_groups,
     passes,
 )
@@ -154,13 +154,13 @@ def test_only_tokens_that_exist_are_computed(make):
     assert [tuple(mask.shape) for mask in seen] == [(1, 3), (3, 12), (3, 12)]
     assert sum(len(mask) for mask in seen) == sum(COUNTS)
     assert sum(int(mask.sum()) for mask in seen) == sum(LENGTHS)
-    assert padding_share(LENGTHS, 3) == 1 - sum(LENGTHS) / sum(mask.numel() for mask in seen)
+    assert computed_tokens(LENGTHS, 3) == sum(mask.numel() for mask in seen)
 
 
 def test_chunks_of_one_length_need_no_padding():
     assert passes([8, 3, 8, 3, 8, 8], 2) == [[1, 3], [4, 5], [0, 2]]
-    assert padding_share([8, 3, 8, 3, 8, 8], 2) == 0.0
-    assert padding_share([8, 2], 2) == pytest.approx(6 / 16)
+    assert computed_tokens([8, 3, 8, 3, 8, 8], 2) == 38
+    assert computed_tokens([8, 2], 2) == 16
 
 
 @pytest.mark.parametrize("strategy", ["full", "partial", "head"])
