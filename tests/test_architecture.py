@@ -56,7 +56,7 @@ def test_there_is_no_room_for_leftovers():
             "import doctune.text.extract, doctune.text.sandbox",
             ("torch", "transformers", "lightning", "pymupdf", "docx"),
         ),
-        ("import doctune.inference.predictor", ("lightning", "hydra", "omegaconf", "torchmetrics")),
+        ("import doctune.inference.engine", ("torch", "transformers", "lightning", "hydra", "torchmetrics")),
         ("import doctune.cli.main, doctune.cli.predict, doctune.cli.scan", ("torch", "lightning", "hydra", "pyarrow")),
         ("import doctune.training.app", ("torch", "lightning", "transformers")),
     ],

@@ -52,6 +52,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class FilePrediction:
+    """What a classifier says of one file: nothing where it has no text, for the document's reason."""
+
+    document: Document
+    prediction: Prediction | None
+
+
+@dataclass(frozen=True)
 class Answer:
     """A span of a document that answers a question: `text` are the document's characters from `start` up to `end`.
 

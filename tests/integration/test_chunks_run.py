@@ -14,8 +14,9 @@ from lightning import Callback
 
 from doctune.cli.main import main
 from doctune.corpus import chunk_tokens
+from doctune.decode.classification import probabilities
 from doctune.errors import ConfigError
-from doctune.inference.predictor import load
+from doctune.inference.engine import load
 from doctune.text.extract import extract
 from doctune.training import build, first_chunk
 from doctune.training.prepare import prepare
@@ -172,9 +173,10 @@ def test_attention_says_how_much_each_chunk_counted(whole_run):
 def test_saved_predictions_are_those_of_the_exported_model(whole_run, capsys):
     rows = pq.read_table(whole_run / "predictions/test.parquet").to_pylist()
     engine = load(whole_run)
-    again = [*engine.predict(extract(row["path"], engine.artifact.extract).text for row in rows)]
-    assert [prediction.label for prediction in again] == [row["prediction"] for row in rows]
-    assert np.allclose([p.probabilities for p in again], [row["probabilities"] for row in rows], atol=1e-5)
+    texts = [extract(row["path"], engine.artifact.extract).text for row in rows]
+    assert [prediction.label for prediction in engine.predict(texts)] == [row["prediction"] for row in rows]
+    before = probabilities(engine.logits(texts))  # the temperature is fitted on what is saved
+    assert np.allclose(before, [row["probabilities"] for row in rows], atol=1e-5)
     assert main(["predict", str(whole_run), *(row["path"] for row in rows[:3])]) == 0
     answers = [*csv.DictReader(capsys.readouterr().out.splitlines())]
     assert [answer["label"] for answer in answers] == [row["prediction"] for row in rows[:3]]

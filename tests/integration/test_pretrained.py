@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from doctune.inference.predictor import load
+from doctune.inference.engine import load
 from doctune.training.run import train
 
 ENCODERS = {"distilbert": "distilbert", "roberta": "roberta", "minilm": "bert"}

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from doctune.cli.main import main
-from doctune.inference.predictor import load
+from doctune.decode.classification import probabilities
+from doctune.inference.engine import load
 from doctune.scoring.classification import score
 from doctune.text.extract import extract
 
@@ -132,18 +133,20 @@ def test_predict_and_the_transformers_pipeline_agree(finished_run, manifest_of_f
 
     texts = [extract(path).text for path in sorted(manifest_of_files.parent.glob("*.txt"))[::7]]
     pipe = pipeline("text-classification", model=str(finished_run / "model"), device="cpu")
-    ours = [*load(finished_run).predict(texts)]
+    engine = load(finished_run)
     theirs = pipe(texts, truncation=True)
-    assert [prediction.label for prediction in ours] == [answer["label"] for answer in theirs]
-    assert [prediction.score for prediction in ours] == pytest.approx([a["score"] for a in theirs], abs=1e-5)
+    assert [prediction.label for prediction in engine.predict(texts)] == [answer["label"] for answer in theirs]
+    before = probabilities(engine.logits(texts)).max(axis=1)  # the pipeline knows no temperature
+    assert before.tolist() == pytest.approx([a["score"] for a in theirs], abs=1e-5)
 
 
 def test_saved_predictions_are_those_of_the_exported_model(finished_run):
     rows = pq.read_table(finished_run / "predictions/test.parquet").to_pylist()
     engine = load(finished_run)
-    again = [*engine.predict(extract(row["path"], engine.artifact.extract).text for row in rows)]
-    assert [prediction.label for prediction in again] == [row["prediction"] for row in rows]
-    assert np.allclose([p.probabilities for p in again], [row["probabilities"] for row in rows], atol=1e-5)
+    texts = [extract(row["path"], engine.artifact.extract).text for row in rows]
+    assert [prediction.label for prediction in engine.predict(texts)] == [row["prediction"] for row in rows]
+    before = probabilities(engine.logits(texts))  # the temperature is fitted on what is saved
+    assert np.allclose(before, [row["probabilities"] for row in rows], atol=1e-5)
 
 
 def test_predict_keeps_the_order_and_gives_every_file_a_row(finished_run, manifest_of_files, tmp_path, capsys):

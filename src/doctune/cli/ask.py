@@ -62,13 +62,13 @@ def run(args: argparse.Namespace) -> int:
     """Ask, and print what is answered."""
     _check(args)
     files = _files(args.documents)
-    from doctune.inference.reader import load_reader
+    from doctune.inference.engine import load
 
-    reader = load_reader(args.run)
-    settings = replace(reader.artifact.extract, max_chars=None)
+    engine = load(args.run)
+    settings = replace(engine.artifact.extract, max_chars=None)
     counts: Counter[str] = Counter()
     documents = _with_text(_documents(files, settings, with_stdin=_STDIN in args.documents), counts)
-    answers = reader.answer_all(args.questions, documents, args.top, args.threshold)
+    answers = engine.answer_all(args.questions, documents, args.top, args.threshold)
     if not counts["ok"]:
         raise DataError(f"No text was found in any of the documents ({_total(counts)}), so nothing can be answered.")
     for question, found in zip(args.questions, answers, strict=True):

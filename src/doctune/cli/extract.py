@@ -9,21 +9,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from doctune.documents import Document
 from doctune.errors import DataError
 from doctune.files import written_whole
-from doctune.text.progress import Pace
+from doctune.text.progress import shown_pace
 from doctune.text.sandbox import Limits, extract_files
 from doctune.text.settings import PDF_BACKENDS, ExtractSettings
 from doctune.text.walk import walk_files
 
 EXAMPLE = "doctune extract invoices/ report.pdf --max-chars 6000 --out texts.jsonl"
-PROGRESS_EVERY_S = 0.5
 ALL = "all"
 
 
@@ -70,9 +67,8 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"--out {args.out} is a folder; name the file to write, such as {args.out / 'texts.jsonl'}.")
     paths = list(walk_files(args.paths))
     counts: Counter[str] = Counter()
-    pace = Pace(len(paths))
     with written_whole(args.out) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for document in _with_progress(extract_files(paths, settings, limits, args.workers), pace):
+        for document in shown_pace(extract_files(paths, settings, limits, args.workers), len(paths), sys.stderr):
             file.write(row(document) + "\n")
             counts[document.status] += 1
     print(f"{summary(counts)}\nwrote {args.out}")
@@ -114,18 +110,3 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _with_progress(documents: Iterable[Document], pace: Pace) -> Iterator[Document]:
-    """Pass documents on and keep a line about them on the terminal; nothing where there is none."""
-    if not sys.stderr.isatty():
-        yield from documents
-        return
-    shown_at = time.monotonic()
-    for document in documents:
-        yield document
-        pace.advance()
-        if time.monotonic() - shown_at > PROGRESS_EVERY_S:
-            shown_at = time.monotonic()
-            print(f"\r\x1b[K{pace.line()}", end="", file=sys.stderr, flush=True)
-    print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -16,7 +16,8 @@ from typing import Any
 from doctune import __version__
 from doctune.errors import DoctuneError
 
-# Each command is the module `doctune.cli.<name>` with EXAMPLE, add_arguments(parser) and run(args) -> exit code.
+# Each command is the module `doctune.cli.<name>`, its dashes as underscores, with EXAMPLE, add_arguments(parser) and
+# run(args) -> exit code.
 COMMANDS = {
     "scan": "folders -> training manifest",
     "extract": "files -> text",
@@ -25,7 +26,12 @@ COMMANDS = {
     "compare": "runs side by side, with a significance test and release gates",
     "predict": "labels for files, folders, or text on stdin",
     "ask": "an answer from documents",
+    "explain": "why a document has its label, a question its answer",
+    "evaluate": "scores of a finished run, again or on new labelled data",
+    "export": "the model of a run as ONNX, and quantised",
+    "serve": "the model of a run over HTTP",
     "folds": "what the folds of a multirun say together",
+    "cascade-tune": "the stages and thresholds of a cascade, with the frontier of accuracy and latency",
 }
 # These are configured with Hydra: their arguments are overrides, which Hydra parses itself.
 HYDRA_COMMANDS = {
@@ -73,7 +79,7 @@ def _run_command(arguments: list[str]) -> int:
     wanted = arguments[0] if arguments else ""
     for name, summary in COMMANDS.items():
         if name == wanted:  # only this command's module is imported, so that each starts fast
-            module = importlib.import_module(f"doctune.cli.{name}")
+            module = importlib.import_module(f"doctune.cli.{name.replace('-', '_')}")
             module.add_arguments(_subparser(commands, name, summary, module))
         else:
             commands.add_parser(name, help=summary)

@@ -1,33 +1,30 @@
 """Label files, the files of folders, or a text on standard input, with the model of a finished run.
 
 One row per file in the order given; folders are walked in name order, links in them are not followed. A file that
-cannot be read is a row with a reason. Columns: path, status, label, score (the label's probability), reason.
+cannot be read is a row with a reason. Columns: path, status, label, score (the label's probability), reason; with --top
+also label_2, score_2 and so on, with --probabilities one column p_LABEL for each label. Below --threshold no label is
+given, and the reason says which one it would have been. With --cascade, which `doctune cascade-tune` makes, a further
+column says which stage answered, and the reason why the earlier ones did not. A run over many files into --out that was
+interrupted goes on with --resume.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING
 
-from doctune.documents import Document
+from doctune.cli.rows import FORMATS, Journal, journal_path, require_parquet, write_all
 from doctune.errors import ConfigError, DataError
-from doctune.files import written_whole
 
 if TYPE_CHECKING:
-    from doctune.inference.predictor import Predictor
+    from doctune.cli.labelled import Labeller
+    from doctune.documents import Document
 
 EXAMPLE = "doctune predict outputs/2026-01-31/12-00-00 letters/ report.pdf --out labels.csv"
-FORMATS = ("csv", "jsonl", "parquet")
-COLUMNS = ("path", "status", "label", "score", "reason")
-_FILES_AT_ONCE = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,94 +33,114 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="files and folders; none: text on stdin")
     parser.add_argument("--format", choices=FORMATS, help="default: what the suffix of --out says, else csv")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write; without it, standard output")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run that had the same --out")
+    parser.add_argument("--top", type=int, default=1, metavar="N", help="the N most probable labels (default: 1)")
+    parser.add_argument("--probabilities", action="store_true", help="the probability of every label")
+    parser.add_argument(
+        "--threshold", type=float, default=0.0, metavar="P", help="give no label whose probability is below this"
+    )
+    parser.add_argument(
+        "--cascade",
+        nargs="?",
+        const=True,
+        type=Path,
+        metavar="FILE.json",
+        help="ask the stages of cascade.json in the model folder, or of another file, one after the other",
+    )
+    parser.add_argument("--backend", choices=("int8", "onnx", "torch"), help="default: the fastest that is exported")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="texts at once (default: 16)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict and write."""
-    suffix = args.out.suffix.removeprefix(".") if args.out else ""
-    file_format = args.format or (suffix if suffix in FORMATS else "csv")
-    if file_format == "parquet" and args.out is None:
-        raise ConfigError("--format parquet is binary: give it a file with --out FILE.parquet.")
-    for path in args.paths:
-        if not os.path.lexists(path):
-            raise DataError(f"{path}: there is no such file or folder.")
-    from doctune.inference.predictor import load
+    file_format = _checked_format(args)
+    from doctune.text.walk import walk_files
 
-    predictor = load(args.run)
-    documents = _documents(args.paths, predictor) if args.paths else iter([_from_stdin(predictor)])
-    rows = _label(predictor, documents)
-    if args.out is None:
-        _write(rows, sys.stdout, file_format)
-        return 0
-    count = _write_file(rows, args.out, file_format)
-    print(f"doctune: {count} rows written to {args.out}", file=sys.stderr)
+    labeller = _labeller(args)
+    if args.out is None or not args.paths:
+        found = _from_files(labeller, walk_files(args.paths)) if args.paths else _from_stdin(labeller)
+        count = write_all(labeller.rows(found), args.out, file_format, labeller.columns)
+    else:
+        # An earlier run's journal may lie in a folder that is predicted.
+        own = journal_path(Path(os.path.abspath(args.out)))
+        files = [file for file in walk_files(args.paths) if file != own]
+        with Journal(args.out, labeller.description, resume=args.resume) as journal:
+            _keep_rows(labeller, files, journal)
+            count = write_all(journal.rows(files), args.out, file_format, labeller.columns)
+    if args.out is not None:
+        print(f"doctune: {count} rows written to {args.out}", file=sys.stderr)
     return 0
 
 
-def _documents(paths: Iterable[Path], predictor: Predictor) -> Iterator[Document]:
-    from doctune.text.sandbox import extract_files
-    from doctune.text.walk import walk_files
+def _labeller(args: argparse.Namespace) -> Labeller:
+    """What gives the labels: the model, or its cascade."""
+    from doctune.cli.labelled import CascadeLabeller, ModelLabeller, Wanted
 
-    return extract_files(walk_files(paths), predictor.artifact.extract)
+    if args.cascade is None:
+        from doctune.inference.engine import load
+
+        engine = load(args.run, backend=args.backend, batch_size=args.batch_size)
+        return ModelLabeller(engine, Wanted(args.top, args.probabilities, args.threshold))
+    from doctune.inference.cascade import CASCADE_FILE, classifier_artifact, load_cascade
+
+    artifact = classifier_artifact(args.run)
+    file = artifact.folder / CASCADE_FILE if args.cascade is True else args.cascade
+    cascade = load_cascade(args.run, file=file, backend=args.backend, batch_size=args.batch_size)
+    return CascadeLabeller(cascade, artifact.extract, artifact.folder, file.read_text(encoding="utf-8"))
 
 
-def _from_stdin(predictor: Predictor) -> Document:
+def _keep_rows(labeller: Labeller, files: Iterable[Path], journal: Journal) -> None:
+    """Label the files of which the journal has no row."""
+    from doctune.text.progress import shown_pace
+
+    left = [file for file in files if not journal.has(file)]
+    for row in shown_pace(labeller.rows(_from_files(labeller, left)), len(left), sys.stderr):
+        journal.add(row)
+
+
+def _checked_format(args: argparse.Namespace) -> str:
+    """The format, if the arguments make sense.
+
+    Raises:
+        ConfigError: they contradict each other.
+        DataError: a path does not exist.
+    """
+    suffix = args.out.suffix.removeprefix(".") if args.out else ""
+    file_format: str = args.format or (suffix if suffix in FORMATS else "csv")
+    if file_format == "parquet" and args.out is None:
+        raise ConfigError("--format parquet is binary: give it a file with --out FILE.parquet.")
+    if file_format == "parquet":
+        require_parquet()
+    if args.out is not None and os.path.lexists(args.out) and not args.out.is_file():
+        raise ConfigError(f"--out {args.out} is no regular file: name the file to write.")
+    if args.resume and args.out is None:
+        raise ConfigError("--resume goes on with a file: name it with --out FILE, as in the run that was interrupted.")
+    if args.resume and not args.paths:
+        raise ConfigError("--resume goes on with files; a text on standard input is one row. Leave it out.")
+    if args.top < 1:
+        raise ConfigError(f"--top is {args.top}; ask for at least 1 label.")
+    if not 0 <= args.threshold <= 1:
+        raise ConfigError(f"--threshold is {args.threshold:g}; a probability is from 0 to 1.")
+    if args.batch_size < 1:
+        raise ConfigError(f"--batch-size is {args.batch_size}; at least 1 text is computed at once.")
+    if args.cascade is not None and (args.top > 1 or args.probabilities or args.threshold):
+        raise ConfigError(
+            "--cascade has thresholds of its own and one label: leave out --top, --probabilities, --threshold."
+        )
+    for path in args.paths:
+        if not os.path.lexists(path):
+            raise DataError(f"{path}: there is no such file or folder.")
+    return file_format
+
+
+def _from_stdin(labeller: Labeller) -> Iterator[Document]:
     from doctune.text.extract import extract
 
-    return extract(sys.stdin.buffer.read(), predictor.artifact.extract, name="-")
+    yield extract(sys.stdin.buffer.read(), labeller.extract, name="-")
 
 
-def _label(predictor: Predictor, documents: Iterable[Document]) -> Iterator[dict[str, Any]]:
-    """A row per document, in order; a bounded number of documents is held at a time."""
-    iterator = iter(documents)
-    while chunk := list(islice(iterator, _FILES_AT_ONCE)):
-        predictions = predictor.predict([document.text for document in chunk if document.status == "ok"])
-        for document in chunk:
-            found = next(predictions) if document.status == "ok" else None
-            yield {
-                "path": document.path,
-                "status": document.status,
-                "label": found.label if found else None,
-                "score": round(found.score, 6) if found else None,
-                "reason": document.reason,
-            }
+def _from_files(labeller: Labeller, files: Iterable[Path]) -> Iterator[Document]:
+    """A file that is gone when its turn comes is a row like any other that cannot be read."""
+    from doctune.text.sandbox import extract_files
 
-
-def _write_file(rows: Iterator[dict[str, Any]], path: Path, file_format: str) -> int:
-    if file_format == "parquet":
-        return _write_parquet(rows, path)
-    with written_whole(path) as temporary, _text_file(temporary) as stream:
-        return _write(rows, stream, file_format)
-
-
-@contextmanager
-def _text_file(path: Path) -> Iterator[TextIO]:
-    # Names of files need not be valid UTF-8; they are written as the bytes they are.
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        yield stream
-
-
-def _write(rows: Iterator[dict[str, Any]], stream: TextIO, file_format: str) -> int:
-    written = 0
-    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-    if file_format == "csv":
-        writer.writeheader()
-    for written, row in enumerate(rows, start=1):  # noqa: B007  (returned below)
-        if file_format == "csv":
-            writer.writerow(row)
-        else:
-            stream.write(json.dumps(row) + "\n")
-    return written
-
-
-def _write_parquet(rows: Iterator[dict[str, Any]], path: Path) -> int:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ModuleNotFoundError as error:
-        raise ConfigError("--format parquet needs pyarrow: pip install pyarrow.") from error
-    types = {name: pa.float64() if name == "score" else pa.string() for name in COLUMNS}
-    table = pa.Table.from_pylist(list(rows), schema=pa.schema(types.items()))
-    with written_whole(path) as temporary:
-        pq.write_table(table, temporary)
-    return int(table.num_rows)
+    return extract_files(files, labeller.extract)

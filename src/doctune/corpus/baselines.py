@@ -130,7 +130,7 @@ def tfidf_svm(
         DataError: there is no training document, or texts and ids differ in number.
     """
     _require_documents(train_ids)
-    counts = _count_tokens(train_texts, max_chars)
+    counts = count_tokens(train_texts, max_chars)
     if counts.shape[0] != len(train_ids):
         raise DataError(f"The SVM baseline got {counts.shape[0]} training texts and {len(train_ids)} labels.")
     predict = _fit(counts, np.asarray(train_ids), seed)
@@ -202,17 +202,18 @@ def _fit(counts: csr_matrix, train_ids: Ids, seed: int) -> Callable[[csr_matrix]
 def _predict_batches(
     predict: Callable[[csr_matrix], Ids], texts: Iterable[str], max_chars: int | None
 ) -> NDArray[np.int64]:
-    predicted = [predict(counts) for counts in _count_batches(texts, max_chars)]
+    predicted = [predict(counts) for counts in count_batches(texts, max_chars)]
     return np.concatenate([np.empty(0, np.int64), *predicted]).astype(np.int64)
 
 
-def _count_tokens(texts: Iterable[str], max_chars: int | None) -> csr_matrix:
+def count_tokens(texts: Iterable[str], max_chars: int | None) -> csr_matrix:
+    """The counts of `count_batches` for all texts, `(N, NUM_FEATURES)`."""
     from scipy.sparse import csr_matrix, vstack
 
-    return vstack([csr_matrix((0, NUM_FEATURES), dtype=np.float32), *_count_batches(texts, max_chars)], format="csr")
+    return vstack([csr_matrix((0, NUM_FEATURES), dtype=np.float32), *count_batches(texts, max_chars)], format="csr")
 
 
-def _count_batches(texts: Iterable[str], max_chars: int | None) -> Iterator[csr_matrix]:
+def count_batches(texts: Iterable[str], max_chars: int | None) -> Iterator[csr_matrix]:
     """Hashed counts of single tokens and pairs, `(batch, NUM_FEATURES)` float32; one batch of texts is held."""
     from sklearn.feature_extraction.text import HashingVectorizer
 

@@ -40,7 +40,8 @@ class ReadingSettings:
 class Artifact:
     """What inference needs besides weights and tokenizer.
 
-    `reading` is for readers, labels are for classifiers, `chunks` for those of long documents.
+    `reading` is for readers, labels are for classifiers, `chunks` for those of long documents. `temperature` divides
+    the logits of a classifier before they become probabilities (Guo et al. 2017): chosen on validation data.
     """
 
     folder: Path
@@ -50,6 +51,7 @@ class Artifact:
     extract: ExtractSettings
     reading: ReadingSettings | None = None
     chunks: ChunkSettings | None = None
+    temperature: float = 1.0
 
     def save(self) -> None:
         """Write `doctune.json` into the folder."""
@@ -60,6 +62,7 @@ class Artifact:
             "labels": list(self.labels.names),
             "max_length": self.max_length,
             "extract": asdict(self.extract),
+            "temperature": self.temperature,
         }
         if self.reading is not None:
             settings["reading"] = asdict(self.reading)
@@ -99,16 +102,37 @@ def load_artifact(run: Path) -> Artifact:
         raise ArtifactError(f"{folder / SETTINGS_FILE} cannot be used: {type(error).__name__}: {error}.") from error
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder.
+@dataclass(frozen=True)
+class SpecialTokens:
+    """The ids of the token that fills up a batch and of the one that can stand for no answer, None without one."""
+
+    pad: int
+    cls: int | None
+
+
+def load_tokenizer(folder: Path) -> tuple[Tokenizer, SpecialTokens]:
+    """The tokenizer of a model folder, and the ids of its special tokens, which its own file does not name.
 
     Raises:
         ArtifactError: it is missing or damaged.
     """
     try:
-        return Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # the Rust library raises plain Exception
         raise ArtifactError(f"{folder / 'tokenizer.json'} cannot be loaded: {error}.") from error
+    path = folder / "tokenizer_config.json"
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+        pad, cls = (_token_id(tokenizer, names.get(kind)) for kind in ("pad_token", "cls_token"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{path} cannot be used: {type(error).__name__}: {error}.") from error
+    return tokenizer, SpecialTokens(pad or 0, cls)
+
+
+def _token_id(tokenizer: Tokenizer, token: str | Mapping[str, str] | None) -> int | None:
+    """The id of a token, which older files write as a record."""
+    content = token["content"] if isinstance(token, Mapping) else token
+    return None if content is None else tokenizer.token_to_id(content)
 
 
 def _from_settings(folder: Path, settings: Mapping[str, Any]) -> Artifact:
@@ -125,6 +149,7 @@ def _from_settings(folder: Path, settings: Mapping[str, Any]) -> Artifact:
         extract=ExtractSettings(**settings["extract"]),
         reading=_reading(settings["reading"]) if "reading" in settings else None,
         chunks=ChunkSettings(**settings["chunks"]) if "chunks" in settings else None,
+        temperature=float(settings.get("temperature", 1.0)),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from doctune.inference.reader import load_reader
+from doctune.inference.engine import load
 from doctune.text.memory import resident_bytes
 
 # Fewer say nothing of percentiles, more would keep a run waiting.
@@ -39,13 +39,13 @@ def profile_reader(folder: Path, pairs: Sequence[tuple[str, str]]) -> dict[str, 
 
 def measure(folder: Path, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Ask one question after the other: questions/s, milliseconds of each as percentiles, resident MB."""
-    reader = load_reader(folder)
+    engine = load(folder)
     for question, context in pairs[:_WARM_UP]:
-        reader.answer(question, context)
+        engine.ask(question, context)
     milliseconds = []
     for question, context in pairs:
         begun = time.perf_counter()
-        reader.answer(question, context)
+        engine.ask(question, context)
         milliseconds.append(1000 * (time.perf_counter() - begun))
     resident = resident_bytes(os.getpid())
     p50, p90, p99 = np.percentile(milliseconds, [50, 90, 99]).round(1).tolist()

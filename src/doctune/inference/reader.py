@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from doctune.decode.answers import ScoredSpan, WindowSpans, merge_spans, no_answer_score
+from doctune.decode.spans_numpy import best_spans
 from doctune.documents import Answer, Document
-from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, load_artifact, load_tokenizer
+from doctune.inference.artifact import Artifact, load_tokenizer
+from doctune.inference.batches import padded
+from doctune.inference.nets import Net
 from doctune.text.questions import QuestionWindow, question_windows
 from doctune.text.sentences import sentence_around
 
@@ -36,28 +37,20 @@ class Reader:
     """An extractive reader ready to be asked.
 
     Args:
-        artifact: settings of the model folder.
+        artifact: settings of the model folder; `reading` among them.
+        net: takes token ids and gives `start_logits` and `end_logits`.
         batch_size: windows per forward pass.
 
     Raises:
-        ArtifactError: the folder holds no reader, or its weights or tokenizer cannot be loaded.
+        ArtifactError: its tokenizer cannot be loaded.
     """
 
-    def __init__(self, artifact: Artifact, batch_size: int = 8) -> None:
-        if artifact.task != "question_answering" or artifact.reading is None:
-            raise ArtifactError(
-                f"{artifact.folder} was trained for {artifact.task}; `doctune ask` needs a reader, which a run with "
-                "data=squad trains."
-            )
-        self.artifact = artifact
+    def __init__(self, artifact: Artifact, net: Net, batch_size: int = 8) -> None:
+        assert artifact.reading is not None, "only a reader comes here"
         self._reading = artifact.reading
         self._batch_size = batch_size
-        self._cutter = load_tokenizer(artifact.folder)
-        self._tokenizer, self._net = _load(artifact.folder)
-
-    def answer(self, question: str, text: str, n_best: int = 1, threshold: float | None = None) -> list[Answer]:
-        """The best answers to one question from one text, see `answer_all`."""
-        return self.answer_all([question], [Document("", "ok", "", "text", text)], n_best, threshold)[0]
+        self._tokenizer, self._special = load_tokenizer(artifact.folder)
+        self._net = net
 
     def answer_all(
         self, questions: Sequence[str], documents: Iterable[Document], n_best: int = 1, threshold: float | None = None
@@ -84,61 +77,38 @@ class Reader:
 
     def _spans(self, question: str, text: str) -> Iterator[WindowSpans]:
         """The best spans of each window of a text."""
-        windows = self._windows(question, text)
+        windows = self.windows(question, text)
         while batch := list(islice(windows, self._batch_size)):
             found = self._read([window for _, window in batch])
             for (start, _), spans in zip(batch, found, strict=True):
                 yield _without_blanks(_moved(spans, start), text)
 
-    def _windows(self, question: str, text: str) -> Iterator[tuple[int, QuestionWindow]]:
+    def windows(self, question: str, text: str) -> Iterator[tuple[int, QuestionWindow]]:
         """The windows of a text, each with the place in the text from which its own places count."""
         overlap = _CHARS_PER_TOKEN * self._reading.spans.max_answer_length
         for start, piece in cut(text, overlap):
-            for window in question_windows(self._cutter, [(question, piece)], self._reading.windows)[0]:
+            for window in question_windows(self._tokenizer, [(question, piece)], self._reading.windows)[0]:
                 yield start, window
 
     def _read(self, windows: Sequence[QuestionWindow]) -> list[WindowSpans]:
-        import torch
-
-        from doctune.decode.spans import best_spans
-
-        places = torch.from_numpy(self._padded([window.places for window in windows], -1))  # (B, T, 2)
+        places = self._padded([window.places for window in windows], -1)  # (B, T, 2)
         cls = self._padded([self._is_cls(window) for window in windows], 0).argmax(axis=1)  # (B,)
-        with torch.inference_mode():
-            output = self._net(**{name: torch.from_numpy(array) for name, array in self._inputs(windows).items()})
-            spans = best_spans(
-                output.start_logits.float(),
-                output.end_logits.float(),
-                places[:, :, 0] >= 0,
-                torch.from_numpy(cls),
-                self._reading.spans,
-            )
-        return spans.in_context(places)
-
-    def _inputs(self, windows: Sequence[QuestionWindow]) -> dict[str, NDArray[np.int64]]:
-        """What the encoder takes, (B, T) each; token types where its tokenizer says that it was trained with them."""
-        inputs = {
-            "input_ids": self._padded([window.ids for window in windows], self._tokenizer.pad_token_id),
-            "attention_mask": self._padded([np.ones_like(window.ids) for window in windows], 0),
-        }
-        if "token_type_ids" in self._tokenizer.model_input_names:
-            inputs["token_type_ids"] = self._padded([window.types for window in windows], 0)
-        return inputs
+        found = self._net(
+            {
+                "input_ids": self._padded([window.ids for window in windows], self._special.pad),
+                "attention_mask": self._padded([np.ones_like(window.ids) for window in windows], 0),
+                "token_type_ids": self._padded([window.types for window in windows], 0),
+            }
+        )
+        return best_spans(found["start_logits"], found["end_logits"], places, cls, self._reading.spans)
 
     def _is_cls(self, window: QuestionWindow) -> NDArray[np.bool_]:
         """Which tokens (T,) can stand for no answer: CLS tokens, or the first one where the model has none."""
-        cls = self._tokenizer.cls_token_id
+        cls = self._special.cls
         return window.ids == cls if cls is not None else np.arange(len(window.ids)) == 0
 
     def _padded(self, rows: Sequence[NDArray[Any]], fill: int) -> NDArray[np.int64]:
-        longest = max(len(row) for row in rows)
-        padded = np.full((len(rows), longest, *rows[0].shape[1:]), fill, dtype=np.int64)
-        for number, row in enumerate(rows):
-            if self._reading.windows.question_first:
-                padded[number, : len(row)] = row
-            else:  # the tokenizer pads on the left
-                padded[number, longest - len(row) :] = row
-        return padded
+        return padded(rows, fill, left=not self._reading.windows.question_first)  # as its tokenizer pads
 
 
 class _Search:
@@ -171,15 +141,6 @@ class _Search:
             difference = no_answer_score(self._windows) - best[0].score
             best = best if difference <= no_answer_threshold else []
         return [replace(self._answers[span.start, span.end], score=span.probability) for span in best]
-
-
-def load_reader(run: str | Path, batch_size: int = 8) -> Reader:
-    """The reader of a run folder or of its `model/` folder.
-
-    Raises:
-        ArtifactError: there is no usable reader.
-    """
-    return Reader(load_artifact(Path(run)), batch_size)
 
 
 def cut(text: str, overlap: int) -> Iterator[tuple[int, str]]:
@@ -226,19 +187,3 @@ def _answer(document: Document, span: ScoredSpan) -> Answer:
         path=document.path,
         page=document.page_at(span.start),
     )
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    """The tokenizer, of which only the facts are used that its own file does not hold, and the net."""
-    try:
-        from transformers import AutoModelForQuestionAnswering, AutoTokenizer
-        from transformers.utils import logging as transformers_logging
-    except ModuleNotFoundError as error:
-        raise ArtifactError(f"Reading needs {error.name}: pip install 'doctune[train]'.") from error
-    transformers_logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        net = AutoModelForQuestionAnswering.from_pretrained(folder, dtype="float32", local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"The model in {folder} cannot be loaded: {str(error).splitlines()[0]}") from error
-    return tokenizer, net.eval()

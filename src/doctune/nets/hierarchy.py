@@ -156,11 +156,15 @@ class HierarchicalClassifier(nn.Module):
         is_real = _places(chunk_counts)  # (B, N)
         padded = vectors.new_zeros(*is_real.shape, vectors.shape[1])
         padded[is_real] = vectors  # (B, N, D): vectors are padded, which costs next to nothing; tokens are not
-        if self.positions is not None:
-            padded = padded + self.positions.weight[: is_real.shape[1]]
-        pooled, attention = self.pooling(padded, is_real)  # (B, D), (B, N)
-        logits = self.head(self.dropout(pooled))
+        logits, attention = self.pool(padded, is_real)
         return HierarchicalOutput(logits, attention[is_real].detach(), vectors.detach())
+
+    def pool(self, vectors: Tensor, is_real: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, L) and how much each chunk counts (B, N), from vectors (B, N, D) of which some are real (B, N)."""
+        if self.positions is not None:
+            vectors = vectors + self.positions.weight[: is_real.shape[1]]
+        pooled, attention = self.pooling(vectors, is_real)  # (B, D), (B, N)
+        return self.head(self.dropout(pooled)), attention
 
     def _chunk_vectors(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         if not bool(attention_mask[:, 0].all()):
@@ -174,14 +178,14 @@ class HierarchicalClassifier(nn.Module):
             inputs = input_ids[places, :longest], attention_mask[places, :longest]
             # The backward pass begins with the last one: to compute that again would save no memory.
             if learns and number < len(plan) - 1:
-                found.append(checkpoint(self._encode, *inputs, use_reentrant=False))
+                found.append(checkpoint(self.encode, *inputs, use_reentrant=False))
             else:
-                found.append(self._encode(*inputs))
+                found.append(self.encode(*inputs))
         order = torch.tensor([place for places in plan for place in places], device=input_ids.device)
         return torch.cat(found)[order.argsort()]
 
-    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Vectors (chunks of the pass, D)."""
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Vectors (C, D) of chunks (C, T) that the encoder reads at once."""
         hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.settings.vector == "cls":
             return hidden[:, 0]

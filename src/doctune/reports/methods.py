@@ -50,6 +50,7 @@ PRECISIONS = {
 }
 BASELINES = {
     "tfidf_svm": "a linear support vector machine on TF-IDF features (Joachims 1998)",
+    "forest": "a random forest on TF-IDF features (Breiman 2001)",
     "majority": "the most frequent training label",
     "lexical": "the rarest words of the sentence that shares most with the question",
     "untrained": "the same model before training",

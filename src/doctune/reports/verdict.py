@@ -34,13 +34,14 @@ ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS
 PART_WORDS = {"test": "test", "val": "validation"}
 BASELINE_WORDS = {
     "tfidf_svm": "TF-IDF + linear SVM",
+    "forest": "TF-IDF + random forest",
     "majority": "majority class",
     "first_chunk": "first chunk only",
     "lexical": "lexical baseline",
     "untrained": "untrained model",
     "no_answer": "never answering",
 }
-SHORT_BASELINE_WORDS = {"tfidf_svm": "TF-IDF", "no_answer": "no-answer"}
+SHORT_BASELINE_WORDS = {"tfidf_svm": "TF-IDF", "forest": "random forest", "no_answer": "no-answer"}
 CAVEATS = {
     "test": "",
     "val": " There is no test part: these {noun}s chose the checkpoint, so the score flatters.",

@@ -13,7 +13,7 @@ handful of documents per class it is too narrow, and where no document was wrong
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ LEVEL = 0.95
 CHUNK_NUMBERS = 4_000_000  # numbers held at once by one chunk of resamples: 32 MB
 
 Interval = tuple[float, float]
+WeightedStatistic = Callable[[Counts], Floats]  # how often each document was drawn (R, N) -> score (R,)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,53 @@ def bootstrap_mean_interval(
         values[rng.integers(0, len(values), (rows, len(values)))].mean(axis=1) for rows in _rows(len(values), resamples)
     ]
     return _percentiles(np.concatenate(means), level)
+
+
+def resampled_values(
+    num_documents: int, statistics: Mapping[str, WeightedStatistic], *, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Floats]:
+    """What statistics that need every document are in resamples: areas below curves, calibration errors.
+
+    All are computed on the same resamples. Each takes how often every document was drawn `(R, N)` and gives `(R,)`; a
+    resample for which it is NaN, since no document of some label was drawn, is left out of what it returns.
+
+    Raises:
+        ValueError: there is no document.
+    """
+    if num_documents < 1:
+        raise ValueError(f"num_documents is {num_documents}: there is no document to score.")
+    values: dict[str, list[Floats]] = {name: [] for name in statistics}
+    for drawn in _drawn_counts(np.ones(num_documents), num_documents, resamples=resamples, seed=seed):
+        for name, statistic in statistics.items():
+            values[name].append(statistic(drawn))
+    joined = {name: np.concatenate(chunks) for name, chunks in values.items()}
+    return {name: array[~np.isnan(array)] for name, array in joined.items()}
+
+
+def percentile_interval(values: Floats, level: float = LEVEL) -> Interval:
+    """The interval that holds the middle share `level` of resampled values.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    if not len(values):
+        raise ValueError("values: there is no resample to take percentiles of.")
+    return _percentiles(values, level)
+
+
+def unbiased_interval(value: float, values: Floats, level: float = LEVEL) -> Interval:
+    """The percentile interval of resampled values, moved so that their mean is the measured `value`; never below 0.
+
+    A measure of how far something is off, such as a calibration error, is higher in every resample: the noise of the
+    draw adds to that of the documents. Its plain percentiles would not even hold the value (Efron & Tibshirani 1993,
+    ch. 10, on the bias of a bootstrap).
+
+    Raises:
+        ValueError: there is no value.
+    """
+    low, high = percentile_interval(values, level)
+    bias = float(np.mean(values)) - value
+    return max(0.0, low - bias), max(0.0, high - bias)
 
 
 def paired_difference(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TextIO, TypeVar
 
 INTERVAL_S = 1.0
 MAX_INTERVALS = 60
 MIN_INTERVALS = 4
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,21 @@ class Pace:
         if remaining is None or self.done >= self.total:
             return text
         return f"{text}, {_shown(remaining.low_s)} to {_shown(remaining.high_s)} left"
+
+
+def shown_pace(items: Iterable[Item], total: int, stream: TextIO, every_s: float = 0.5) -> Iterator[Item]:
+    """Pass items on and keep a line about them on a terminal; nothing where the stream is none."""
+    if not stream.isatty():
+        yield from items
+        return
+    pace, shown_at = Pace(total), time.monotonic()
+    for item in items:
+        yield item
+        pace.advance()
+        if time.monotonic() - shown_at > every_s:
+            shown_at = time.monotonic()
+            print(f"\r\x1b[K{pace.line()}", end="", file=stream, flush=True)
+    print("\r\x1b[K", end="", file=stream, flush=True)
 
 
 def _shown(seconds: float) -> str:

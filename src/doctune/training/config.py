@@ -425,6 +425,18 @@ class MetricConfig:
 
 
 @dataclass
+class CascadeConfig:
+    """What trains beside the model, for `doctune cascade-tune` to put before or behind it."""
+
+    forest: bool = False
+    """Grow a random forest on TF-IDF features of the training texts; it is judged among the baselines."""
+    trees: int = 200
+    """Of the forest; its file, memory and time grow with them."""
+    max_features: int = 10000
+    """Tokens and pairs of tokens that the forest reads: those in the most training texts."""
+
+
+@dataclass
 class Config:
     """A whole run."""
 
@@ -440,6 +452,7 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
     resume: str | None = None
     """A run folder to go on in, with its own configuration (only trainer.max_epochs may differ); auto: the newest
     unfinished one."""
@@ -536,6 +549,7 @@ def _problems(config: Config) -> Iterator[str]:
     yield from _metric_problems(config)
     yield from _combination_problems(config)
     yield from _logger_problems(config.logger)
+    yield from _cascade_problems(config)
 
 
 def _choice_problems(config: Config) -> Iterator[str]:
@@ -621,6 +635,8 @@ def _count_problems(config: Config) -> Iterator[str]:
         "callbacks.gap.checks": config.callbacks.gap.checks,
         "data.augment.windows": config.data.augment.windows,
         "finetune.layers": config.finetune.layers,
+        "cascade.trees": config.cascade.trees,
+        "cascade.max_features": config.cascade.max_features,
     }
     if isinstance(config.model, ScratchConfig):
         for name in ("num_layers", "hidden_size", "num_heads", "vocab_size", "max_position_embeddings"):
@@ -768,6 +784,15 @@ def _logger_problems(logger: LoggerConfig) -> Iterator[str]:
     for package, is_wanted in {"mlflow": logger.mlflow, "wandb": logger.wandb}.items():
         if is_wanted and not _is_installed(package):
             yield f"logger={package} needs {package}: pip install 'doctune[{package}]'"
+
+
+def _cascade_problems(config: Config) -> Iterator[str]:
+    if not config.cascade.forest:
+        return
+    if not isinstance(config.data, FileContentConfig):
+        yield f"cascade.forest=true is for classes; data={config.data.kind} has none."
+    if not _is_installed("skops"):
+        yield "cascade.forest=true needs skops: pip install 'doctune[cascade]'"
 
 
 def _is_installed(package: str) -> bool:

@@ -9,8 +9,6 @@ import pymupdf
 import pytest
 
 from doctune.cli.main import main
-from doctune.inference.artifact import Artifact
-from doctune.labels import Labels
 from doctune.text.extract import ExtractSettings
 
 QUESTION = "Who did it?"
@@ -203,11 +201,10 @@ def test_paths_that_hold_nothing_are_named(known_reader, letter, tmp_path, capsy
     assert f"doctune: {tmp_path / 'no-run'}: there is no such run folder." in capsys.readouterr().err
 
 
-def test_a_classifier_is_not_asked(letter, tmp_path, capsys):
-    folder = tmp_path / "run" / "model"
-    Artifact(folder, "classification", Labels(("a", "b")), 64, ExtractSettings()).save()
-    assert ask(folder.parent, letter) == 2
+def test_a_classifier_is_not_asked(letter, tiny_model, capsys):
+    folder = tiny_model()
+    assert ask(folder, letter) == 2
     assert capsys.readouterr().err == (
-        f"doctune: {folder} was trained for classification; `doctune ask` needs a reader, which a run with data=squad "
+        f"doctune: {folder} was trained for classification; questions need a reader, which a run with data=squad "
         "trains.\n"
     )

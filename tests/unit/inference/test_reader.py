@@ -12,8 +12,8 @@ from doctune.documents import Document
 from doctune.errors import ArtifactError
 from doctune.inference import reader as module
 from doctune.inference.artifact import Artifact, ReadingSettings, load_artifact
-from doctune.inference.predictor import Predictor
-from doctune.inference.reader import Reader, cut, load_reader
+from doctune.inference.engine import load
+from doctune.inference.reader import cut
 from doctune.labels import Labels
 from doctune.text.extract import ExtractSettings
 from doctune.text.questions import WindowSettings
@@ -89,17 +89,17 @@ def brute_force(folder, question, text):
 
 
 def test_answers_are_those_of_brute_force(random_reader):
-    reader = load_reader(random_reader)
-    found = reader.answer("Which value?", RANDOM_TEXT, n_best=4)
+    reader = load(random_reader)
+    found = reader.ask("Which value?", RANDOM_TEXT, n_best=4)
     expected = brute_force(random_reader, "Which value?", RANDOM_TEXT)[:4]
     assert [(answer.start, answer.end) for answer in found] == [(start, end) for start, end, _ in expected]
     assert [answer.score for answer in found] == pytest.approx([score for *_, score in expected], abs=1e-4)
     assert [answer.text for answer in found] == [RANDOM_TEXT[answer.start : answer.end] for answer in found]
-    assert len([*reader._windows("Which value?", RANDOM_TEXT)]) > 3
+    assert len([*reader._reader.windows("Which value?", RANDOM_TEXT)]) > 3
 
 
 def test_how_many_windows_are_read_at_once_changes_nothing(random_reader):
-    found = [load_reader(random_reader, size).answer("Which value?", RANDOM_TEXT, n_best=5) for size in (1, 3, 100)]
+    found = [load(random_reader, batch_size=size).ask("Which value?", RANDOM_TEXT, n_best=5) for size in (1, 3, 100)]
     for other in found[1:]:
         assert [(each.start, each.end) for each in other] == [(each.start, each.end) for each in found[0]]
         assert [each.score for each in other] == pytest.approx([each.score for each in found[0]], abs=1e-4)
@@ -107,7 +107,7 @@ def test_how_many_windows_are_read_at_once_changes_nothing(random_reader):
 
 def test_an_answer_comes_with_its_place_and_its_sentence(known_reader):
     text = f"{FILLER}It was Maria Keller, they say. {FILLER}"
-    (answer,) = load_reader(known_reader).answer(QUESTION, text)
+    (answer,) = load(known_reader).ask(QUESTION, text)
     assert (answer.text, text[answer.start : answer.end]) == ("Maria Keller", "Maria Keller")
     assert answer.sentence == "It was Maria Keller, they say."
     assert text[answer.sentence_start :].startswith(answer.sentence)
@@ -118,24 +118,24 @@ def test_an_answer_comes_with_its_place_and_its_sentence(known_reader):
 @pytest.mark.parametrize("before", [0, 1, 5, 40])
 def test_the_answer_is_found_in_whichever_window_it_stands(known_reader, before):
     text = FILLER * before + "Then Maria Keller came. " + FILLER * (40 - before) + "Lyon."
-    found = load_reader(known_reader).answer(QUESTION, text, n_best=2)
+    found = load(known_reader).ask(QUESTION, text, n_best=2)
     assert (found[0].text, found[0].start) == ("Maria Keller", len(FILLER) * before + 5)
 
 
 def test_a_text_without_words_has_no_answer(known_reader, doubting_reader):
     for run in (known_reader, doubting_reader):
-        assert load_reader(run).answer(QUESTION, "") == []
-        assert load_reader(run).answer(QUESTION, " \n ") == []
+        assert load(run).ask(QUESTION, "") == []
+        assert load(run).ask(QUESTION, " \n ") == []
 
 
 def test_a_text_that_is_cut_has_the_answers_of_one_that_is_not(known_reader, monkeypatch):
     """Wherever the answer stands, at a border too."""
-    reader = load_reader(known_reader)
+    reader = load(known_reader)
     texts = [f"{'x ' * before}Maria Keller {'y ' * (300 - before)}" for before in range(0, 300, 9)]
-    whole = [reader.answer(QUESTION, text)[0] for text in texts]
+    whole = [reader.ask(QUESTION, text)[0] for text in texts]
     monkeypatch.setattr(module, "PIECE_CHARS", 100)
     assert len([*cut(texts[0], 400)]) > 1
-    pieces = [reader.answer(QUESTION, text)[0] for text in texts]
+    pieces = [reader.ask(QUESTION, text)[0] for text in texts]
     assert [(each.text, each.start) for each in pieces] == [(each.text, each.start) for each in whole]
     assert {each.text for each in whole} == {"Maria Keller"}
 
@@ -167,25 +167,25 @@ def test_a_word_without_end_is_cut_somewhere():
 
 def test_documents_compete_by_the_scores_of_their_spans(known_reader):
     documents = [document(f"We met in {word}. {FILLER}", word) for word in ("Lyon", "Paris", "Maria Keller", "Rome")]
-    reader = load_reader(known_reader)
+    reader = load(known_reader)
     found = reader.answer_all([QUESTION], documents, n_best=3)[0]
     assert [each.path for each in found[:1]] == ["Maria Keller"]
     both = reader.answer_all([QUESTION], [documents[1], documents[0]], n_best=9)[0]
     assert (both[0].text, both[0].path, both[0].start) == ("Paris", "Paris", 10)
     assert next(each for each in both if each.text == "Lyon").path == "Lyon"
-    alone = [reader.answer(QUESTION, each.text, n_best=9)[0].score for each in documents[:2]]
+    alone = [reader.ask(QUESTION, each.text, n_best=9)[0].score for each in documents[:2]]
     assert both[0].score < alone[1]
     assert sum(each.score for each in reader.answer_all([QUESTION], documents, n_best=999)[0]) == pytest.approx(1)
 
 
 def test_equal_places_in_two_documents_are_two_candidates(known_reader):
-    found = load_reader(known_reader).answer_all([QUESTION], [document("Paris", "a"), document("Paris", "b")], 9)[0]
+    found = load(known_reader).answer_all([QUESTION], [document("Paris", "a"), document("Paris", "b")], 9)[0]
     assert [(each.path, each.score) for each in found] == [("a", 0.5), ("b", 0.5)]
 
 
 def test_documents_are_read_once_for_all_questions(known_reader):
     documents = iter([document("In Paris."), document("With Maria Keller.")])
-    found = load_reader(known_reader).answer_all(["Who?", "Where?"], documents)
+    found = load(known_reader).answer_all(["Who?", "Where?"], documents)
     assert [each[0].text for each in found] == ["Maria Keller", "Maria Keller"]
 
 
@@ -193,31 +193,30 @@ def test_an_answer_has_the_page_on_which_it_begins(known_reader):
     pages = [FILLER, "It was Maria Keller. ", FILLER]
     text = "".join(pages)
     paged = Document("a.pdf", "ok", "", "pdf", text, (0, len(pages[0]), len(pages[0] + pages[1])))
-    assert load_reader(known_reader).answer_all([QUESTION], [paged])[0][0].page == 2
+    assert load(known_reader).answer_all([QUESTION], [paged])[0][0].page == 2
 
 
 def test_a_reader_that_may_be_silent_is_where_that_is_likelier(doubting_reader, known_reader):
-    doubting = load_reader(doubting_reader)
-    assert [each.text for each in doubting.answer(QUESTION, "We met in Paris.")] == ["Paris"]
-    assert doubting.answer(QUESTION, "We met in Lyon.") == []
-    assert [each.text for each in load_reader(known_reader).answer(QUESTION, "We met in Lyon.")] == ["Lyon"]
+    doubting = load(doubting_reader)
+    assert [each.text for each in doubting.ask(QUESTION, "We met in Paris.")] == ["Paris"]
+    assert doubting.ask(QUESTION, "We met in Lyon.") == []
+    assert [each.text for each in load(known_reader).ask(QUESTION, "We met in Lyon.")] == ["Lyon"]
 
 
 def test_a_threshold_of_probability_takes_the_place_of_the_one_of_training(doubting_reader, known_reader):
-    doubting = load_reader(doubting_reader)
-    (given_anyway,) = doubting.answer(QUESTION, "We met in Lyon.", threshold=0.0)
+    doubting = load(doubting_reader)
+    (given_anyway,) = doubting.ask(QUESTION, "We met in Lyon.", threshold=0.0)
     assert given_anyway.text == "Lyon"
     assert given_anyway.score < 0.5  # that there is none is likelier
-    assert doubting.answer(QUESTION, "We met in Lyon.", threshold=given_anyway.score + 0.01) == []
-    assert load_reader(known_reader).answer(QUESTION, "Paris or Paris or Paris", threshold=0.5) == []
+    assert doubting.ask(QUESTION, "We met in Lyon.", threshold=given_anyway.score + 0.01) == []
+    assert load(known_reader).ask(QUESTION, "Paris or Paris or Paris", threshold=0.5) == []
 
 
-def test_a_classifier_cannot_be_asked_and_a_reader_predicts_no_labels(known_reader, tmp_path):
-    Artifact(tmp_path / "model", "classification", Labels(("a", "b")), 64, ExtractSettings()).save()
-    with pytest.raises(ArtifactError, match=r"was trained for classification; `doctune ask` needs a reader, which a"):
-        load_reader(tmp_path)
-    with pytest.raises(ArtifactError, match=r"was trained for question_answering; `doctune predict` needs a class"):
-        Predictor(load_artifact(known_reader))
+def test_a_classifier_cannot_be_asked_and_a_reader_predicts_no_labels(known_reader, tiny_model):
+    with pytest.raises(ArtifactError, match=r"was trained for classification; questions need a reader, which a run"):
+        load(tiny_model()).ask(QUESTION, "text")
+    with pytest.raises(ArtifactError, match=r"was trained for question_answering; labels need a classifier, which a"):
+        next(load(known_reader).predict(["text"]))
 
 
 @pytest.mark.parametrize(
@@ -233,16 +232,17 @@ def test_a_folder_that_lacks_a_part_is_named(known_reader, tmp_path, name, sente
     shutil.copytree(known_reader / "model", folder)
     (folder / name).unlink()
     with pytest.raises(ArtifactError, match=sentence):
-        Reader(load_artifact(folder))
+        load(folder)
 
 
 def test_context_first_windows_are_padded_on_the_left(known_reader):
     import numpy as np
 
     artifact = load_artifact(known_reader)
-    reader = load_reader(known_reader)
+    engine = load(known_reader)
+    reader = engine._reader
     reader._reading = ReadingSettings(WindowSettings(32, 8, 8, question_first=False), artifact.reading.spans)
     rows = [np.array([1, 2, 3]), np.array([4])]
     assert reader._padded(rows, 0).tolist() == [[1, 2, 3], [0, 0, 4]]
     text = FILLER * 3 + "Maria Keller. " + FILLER
-    assert reader.answer(QUESTION, text)[0].text == "Maria Keller"
+    assert engine.ask(QUESTION, text)[0].text == "Maria Keller"

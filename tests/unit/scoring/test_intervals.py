@@ -12,6 +12,9 @@ from doctune.scoring.intervals import (
     bootstrap_intervals,
     bootstrap_mean_interval,
     paired_difference,
+    percentile_interval,
+    resampled_values,
+    unbiased_interval,
 )
 
 
@@ -126,3 +129,30 @@ def test_no_document_has_no_interval(call):
 def test_paired_arrays_must_be_equally_long():
     with pytest.raises(ValueError, match="equally long"):
         paired_difference(np.array([0]), np.array([0, 1]), np.array([0]), 2, f1_macro)
+
+
+def test_resampled_values_agree_with_the_interval_of_a_mean():
+    is_right = np.array([1.0] * 90 + [0.0] * 10)
+    values = resampled_values(100, {"accuracy": lambda drawn: drawn @ is_right / 100}, resamples=20_000)["accuracy"]
+    half_width = 1.96 * np.sqrt(0.9 * 0.1 / 100)
+    assert percentile_interval(values) == pytest.approx((0.9 - half_width, 0.9 + half_width), abs=0.01)
+
+
+def test_resampled_values_depend_on_the_seed_alone(monkeypatch):
+    weights = np.arange(7.0)
+    first = resampled_values(7, {"sum": lambda drawn: drawn @ weights}, seed=3)["sum"]
+    monkeypatch.setattr(intervals, "CHUNK_NUMBERS", 20)
+    assert (resampled_values(7, {"sum": lambda drawn: drawn @ weights}, seed=3)["sum"] == first).all()
+
+
+def test_an_unbiased_interval_is_moved_to_hold_the_value_and_stays_above_0():
+    values = np.linspace(0.05, 0.15, 1001)  # of mean 0.1
+    assert unbiased_interval(0.06, values) == pytest.approx((0.0125, 0.1075), abs=1e-4)
+    assert unbiased_interval(0.01, values) == pytest.approx((0.0, 0.0575), abs=1e-4)
+
+
+def test_without_documents_or_values_there_is_no_interval():
+    with pytest.raises(ValueError, match=r"num_documents is 0: there is no document to score\."):
+        resampled_values(0, {})
+    with pytest.raises(ValueError, match=r"values: there is no resample to take percentiles of\."):
+        percentile_interval(np.array([]))

@@ -129,6 +129,9 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
         ),
         (["metric.class_weights={a: 0}"], "metric.class_weights={'a': 0} must give each label a number from 0"),
         (["metric.class_weights={a: much}"], "metric.class_weights={'a': 'much'} must give each label a number"),
+        (["cascade.trees=0"], "cascade.trees=0 must be at least 1."),
+        (["cascade.max_features=0"], "cascade.max_features=0 must be at least 1."),
+        (["data=squad", "cascade.forest=true"], "cascade.forest=true is for classes; data=squad has none."),
         (["metric.class_weights=0.3"], "metric.class_weights=0.3 must give each label a number from 0"),
     ],
 )
@@ -136,6 +139,13 @@ def test_contradictions_are_refused_in_a_sentence(compose, overrides, sentence):
     with pytest.raises(ConfigError) as caught:
         compose(*overrides)
     assert sentence in str(caught.value)
+
+
+def test_a_forest_without_skops_is_refused_before_anything_starts(compose, monkeypatch):
+    monkeypatch.setattr("doctune.training.config.find_spec", lambda package: None)
+    with pytest.raises(ConfigError, match=r"cascade\.forest=true needs skops: pip install 'doctune\[cascade\]'"):
+        compose("cascade.forest=true")
+    compose()
 
 
 def test_all_problems_are_said_at_once(compose):

@@ -24,9 +24,16 @@ from doctune.training.callbacks.attention import AttentionWriter
 from doctune.training.data.chunks import ChunkDataModule
 from doctune.training.data.file_content import Facts
 from doctune.training.features import encoder_outputs
+from doctune.training.forest import grow_forest
 from doctune.training.modules.hierarchical import HierarchicalModule
 from doctune.training.record import RunRecord
-from doctune.training.tasks.classification import FileContent, document_loss, f1_weights, prepare_documents
+from doctune.training.tasks.classification import (
+    FileContent,
+    document_loss,
+    f1_weights,
+    fitted_temperature,
+    prepare_documents,
+)
 from doctune.training.tasks.task import save_encoder
 
 log = logging.getLogger(__name__)
@@ -105,7 +112,8 @@ class LongDocuments(FileContent):
         datamodule: ChunkDataModule,
         record: RunRecord,
     ) -> None:
-        """Count chunks, let a frozen encoder read them once, and train the first-chunk baseline, once."""
+        """Count chunks, grow the forest, let a frozen encoder read once, train the first-chunk baseline once."""
+        grow_forest(config, self.corpus, run, max_chars=None)
         self._judged_chunks = {part: datamodule.chunks(part) for part in JUDGED}
         self._describe(config, datamodule, record)
         vectors: Vectors = {}
@@ -163,6 +171,7 @@ class LongDocuments(FileContent):
             data.max_length,
             sources.extract_settings(data),
             chunks=sources.chunk_settings(data),
+            temperature=fitted_temperature(folder.parent, self.corpus.labels, record),
         ).save()
 
 

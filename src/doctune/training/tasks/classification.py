@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lightning import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from doctune.corpus.baselines import judge_baselines
+from doctune.corpus.baselines import MAX_CHARS, judge_baselines
 from doctune.corpus.division import advice_on_folds
 from doctune.corpus.prepare import Corpus, describe_account, fingerprint
 from doctune.errors import ConfigError
@@ -19,6 +20,8 @@ from doctune.inference.artifact import Artifact
 from doctune.labels import Labels
 from doctune.nets.assemble import classifier
 from doctune.nets.losses import DocumentLoss, class_weights
+from doctune.reports.records import read_predictions
+from doctune.scoring.calibration import fit_temperature
 from doctune.scoring.chance import chance_levels, uniform_loss
 from doctune.training import build, sources
 from doctune.training import config as schema
@@ -28,6 +31,7 @@ from doctune.training.callbacks.learning import Chance
 from doctune.training.callbacks.predictions import PredictionWriter
 from doctune.training.data.file_content import Facts, FileContentDataModule
 from doctune.training.features import encoder_outputs, head_reads_stored_rows
+from doctune.training.forest import grow_forest
 from doctune.training.modules.classification import ClassificationModule
 from doctune.training.record import RunRecord
 from doctune.training.tasks.task import Task, save_encoder
@@ -104,7 +108,8 @@ class FileContent(Task):
         datamodule: FileContentDataModule,
         record: RunRecord,
     ) -> None:
-        """A frozen encoder reads each document once: the first token's output is all that most heads read."""
+        """The forest is grown; a frozen encoder reads each document once: most heads read its first token only."""
+        grow_forest(config, self.corpus, run, MAX_CHARS)
         if config.finetune.strategy != "head" or not config.finetune.cache_encoder:
             return
         if head_reads_stored_rows(module, datamodule):
@@ -129,7 +134,10 @@ class FileContent(Task):
         """A stock sequence classifier."""
         save_encoder(self.source, module, config.data.max_length, folder)
         settings = sources.extract_settings(sources.file_content(config.data))
-        Artifact(folder, self.name, self.corpus.labels, config.data.max_length, settings).save()
+        temperature = fitted_temperature(folder.parent, self.corpus.labels, record)
+        Artifact(
+            folder, self.name, self.corpus.labels, config.data.max_length, settings, temperature=temperature
+        ).save()
 
     def hints(self, run: Path) -> Mapping[str, str]:
         """Label new files."""
@@ -208,6 +216,21 @@ def f1_weights(metric: schema.MetricConfig, labels: Labels) -> tuple[float, ...]
             f"{', '.join(labels.names)}."
         )
     return tuple(weights[name] for name in labels.names)
+
+
+def fitted_temperature(run: Path, labels: Labels, record: RunRecord) -> float:
+    """The temperature of the run's validation predictions, which its best weights have made; 1 where there is none."""
+    found = read_predictions(run / "predictions" / "val.parquet", labels)
+    if found is None:
+        return 1.0
+    fit = fit_temperature(found.truth, found.probabilities)
+    record.update(temperature=asdict(fit))
+    if fit.problem:
+        log.info("No temperature: %s.", fit.problem)
+    else:
+        losses = (fit.log_loss_before, fit.log_loss_after)
+        log.info("Temperature %.3f: validation log loss %.4f before, %.4f after.", fit.temperature, *losses)
+    return fit.temperature
 
 
 def document_loss(loss: schema.LossConfig, facts: Facts) -> DocumentLoss:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,6 +95,7 @@ class Task(ABC):
 
 def save_encoder(source: Encoder, module: FineTunedModule, max_length: int, folder: Path) -> None:
     """Write weights and tokenizer in Hugging Face format."""
+    shutil.rmtree(folder / "onnx", ignore_errors=True)  # exported from other weights
     module.net.save_pretrained(folder)
     source.tokenizer.model_max_length = max_length
     source.backend.no_truncation()  # the last window's limits must not be saved as the tokenizer's own

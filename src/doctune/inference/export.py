@@ -1,0 +1,305 @@
+"""The nets of a model folder as ONNX files, kept only where they agree with torch on real documents.
+
+Full precision must give the same numbers; quantised weights (int8, with activations quantised as they come) must give
+nearly always the same label and cost nearly nothing of the score. B. Jacob et al., "Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018, describes the arithmetic.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from doctune.errors import ArtifactError
+from doctune.files import write_json, written_whole
+from doctune.inference.artifact import Artifact
+from doctune.inference.engine import Engine
+from doctune.inference.examples import Examples
+from doctune.inference.nets import Arrays, Net, onnx_files, open_nets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from doctune.inference.graphs import Graph
+
+# What exported nets must keep to.
+MAX_DIFFERENCE = 1e-3
+MIN_AGREEMENT = 0.99
+MAX_LOSS_OF_SCORE = 0.005
+# Real examples on which the nets are compared number by number and timed.
+COMPARED_EXAMPLES = 200
+# Sizes at which a net is traced; any other size is computed as well. No two are equal, and none is 1, so that the
+# exporter takes none for a constant.
+_TRACED_SIZES = {"batch": 2, "tokens": 9, "documents": 7, "chunks": 5}
+REPORT_FILE = "export.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What one kind of net is like.
+
+    Attributes:
+        backend: "torch", "onnx" or "int8".
+        size_mb: of its weights, in 10^6 bytes.
+        examples_per_s: of the compared examples, one batch after the other.
+        max_difference: between its outputs and torch's on the compared batches; None where it is not asked.
+        agreement: share of the judged examples that get the same label or answer as torch gives, 0 to 1.
+        score: on the judged examples, None where their labels are not known.
+    """
+
+    backend: str
+    size_mb: float
+    examples_per_s: float
+    max_difference: float | None
+    agreement: float
+    score: float | None
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What came of an export: torch first, then what was exported; `refused` says why int8 was not kept."""
+
+    folder: Path
+    examples: str
+    num_compared: int
+    num_judged: int
+    score_name: str
+    nets: tuple[Exported, ...]
+    refused: str | None
+
+
+def export(artifact: Artifact, examples: Examples, *, int8: bool = False) -> ExportReport:
+    """Write `onnx/` into the model folder, and `onnx/export.json` with what was measured.
+
+    Args:
+        artifact: of the model folder.
+        examples: real ones, on which the nets are compared.
+        int8: quantise, too.
+
+    Raises:
+        ArtifactError: the nets cannot be exported, or do not agree with torch; nothing is left in the folder then.
+    """
+    _refuse_without_libraries()
+    folder = artifact.folder / "onnx"
+    shutil.rmtree(folder, ignore_errors=True)
+    judge = _Judge(artifact, examples)
+    try:
+        _export_graphs(artifact)
+        full = judge.measure("onnx")
+        _refuse_disagreement(full)
+        nets, refused = [judge.torch, full], None
+        if int8:
+            _quantise(artifact)
+            small = judge.measure("int8")
+            refused = _refusal(small, judge.torch, examples.score_name)
+            nets.append(small)
+        if refused is not None:
+            for path in _quantised_files(artifact).values():
+                path.unlink()
+        report = ExportReport(
+            artifact.folder,
+            examples.source,
+            len(judge.compared),
+            len(examples),
+            examples.score_name,
+            tuple(nets),
+            refused,
+        )
+        # Without the paths of this machine: the folder is made to be carried to others.
+        record = {name: value for name, value in asdict(report).items() if name not in ("folder", "examples")}
+        write_json(folder / REPORT_FILE, {"schema": 1, **record})
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return report
+
+
+class _Judge:
+    """Measures nets on real examples, beside those of torch.
+
+    Attributes:
+        compared: the examples on which nets are timed and compared number by number.
+        torch: what the torch nets are like.
+    """
+
+    def __init__(self, artifact: Artifact, examples: Examples) -> None:
+        self._artifact = artifact
+        self._examples = examples
+        self.compared = examples.spread(COMPARED_EXAMPLES)
+        self._torch_nets = open_nets(artifact, "torch")
+        engine = Engine(artifact, self._torch_nets, "torch")
+        self._truth = examples.answers(engine)
+        self.torch = self._measured(engine, self._truth, None)
+
+    def measure(self, backend: str) -> Exported:
+        """What the nets of a backend are like; only those of full precision must give the same numbers."""
+        nets = open_nets(self._artifact, backend)
+        engine = Engine(self._artifact, nets, backend)
+        answers = self._examples.answers(engine)
+        return self._measured(engine, answers, self._max_difference(nets) if backend == "onnx" else None)
+
+    def _measured(self, engine: Engine, answers: Sequence[str], max_difference: float | None) -> Exported:
+        begun = time.perf_counter()  # of a second round: the first is slower
+        self.compared.answers(engine)
+        seconds = time.perf_counter() - begun
+        return Exported(
+            engine.backend,
+            _megabytes(self._artifact, engine.backend),
+            len(self.compared) / seconds,
+            max_difference,
+            float(np.mean([one == other for one, other in zip(answers, self._truth, strict=True)])),
+            self._examples.score(answers),
+        )
+
+    def _max_difference(self, nets: Mapping[str, Net]) -> float:
+        twins = {name: _Compared(self._torch_nets[name], net) for name, net in nets.items()}
+        self.compared.answers(Engine(self._artifact, twins, "torch"))
+        return max(twin.max_difference for twin in twins.values())
+
+
+class _Compared:
+    """Computes by one net, and notes how far another is from it on the same arrays."""
+
+    def __init__(self, net: Net, other: Net) -> None:
+        self._net = net
+        self._other = other
+        self.max_difference = 0.0
+
+    def __call__(self, arrays: Arrays) -> dict[str, Any]:
+        found, others = self._net(arrays), self._other(arrays)
+        for name, array in found.items():
+            difference = float(np.abs(array - others[name]).max())
+            self.max_difference = max(self.max_difference, difference if np.isfinite(difference) else np.inf)
+        return found
+
+
+def _megabytes(artifact: Artifact, backend: str) -> float:
+    if backend == "torch":
+        paths = [*artifact.folder.glob("*.safetensors")]
+    else:
+        paths = [*onnx_files(artifact, backend).values()]
+    return sum(path.stat().st_size for path in paths) / 1e6
+
+
+def _refuse_disagreement(full: Exported) -> None:
+    if full.max_difference is not None and full.max_difference <= MAX_DIFFERENCE and full.agreement == 1:
+        return
+    raise ArtifactError(
+        f"The exported nets do not agree with torch: outputs differ by up to {full.max_difference:.2g} (at most "
+        f"{MAX_DIFFERENCE:g} is allowed), {full.agreement:.2%} of the answers are the same (all must be). Nothing was "
+        "kept; torch still runs the model."
+    )
+
+
+def _refusal(small: Exported, truth: Exported, score_name: str) -> str | None:
+    """Why quantised nets are not good enough; None where they are."""
+    lost = 0.0 if small.score is None or truth.score is None else truth.score - small.score
+    if small.agreement >= MIN_AGREEMENT and lost <= MAX_LOSS_OF_SCORE:
+        return None
+    scores = "" if small.score is None else f", {score_name} {small.score:.4f} instead of {truth.score:.4f}"
+    return (
+        f"int8 is refused: {small.agreement:.2%} of the answers are the same as torch's{scores}; at least "
+        f"{MIN_AGREEMENT:.0%} must be, and the score may fall by at most {100 * MAX_LOSS_OF_SCORE:g} points. Full "
+        "precision stays."
+    )
+
+
+def _export_graphs(artifact: Artifact) -> None:
+    from doctune.inference.graphs import graphs
+
+    paths = onnx_files(artifact, "onnx")
+    for graph in graphs(artifact):
+        _export_graph(graph, paths[graph.name])
+
+
+def _export_graph(graph: Graph, path: Path) -> None:
+    """Trace a net and write it, with every named dimension free."""
+    import torch
+
+    sizes = {axis: min(size, graph.largest.get(axis, size)) for axis, size in _TRACED_SIZES.items()}
+    example = tuple(
+        _example(name, [sizes[axis] if isinstance(axis, str) else axis for axis in axes])
+        for name, axes in graph.inputs.items()
+    )
+    free = tuple(
+        {place: torch.export.Dim.DYNAMIC for place, axis in enumerate(axes) if isinstance(axis, str)}
+        for axes in graph.inputs.values()
+    )
+    with _quiet():
+        program = torch.onnx.export(
+            graph.module,
+            example,
+            dynamo=True,
+            input_names=[*graph.inputs],
+            output_names=[*graph.outputs],
+            dynamic_shapes=free,
+            verbose=False,
+        )
+    assert program is not None, "the exporter gives a program where it is not told to write a file"
+    with written_whole(path) as temporary:
+        program.save(str(temporary))
+
+
+def _example(name: str, sizes: Sequence[int]) -> Any:
+    """An array to trace with; the second half of the first row is padding."""
+    import torch
+
+    if name == "vectors":
+        return torch.randn(*sizes)
+    array = torch.ones(*sizes, dtype=torch.bool if name == "is_real" else torch.long)
+    if name in ("is_real", "attention_mask"):
+        array[0, (array.shape[1] + 1) // 2 :] = 0
+    return array
+
+
+def _quantised_files(artifact: Artifact) -> dict[str, Path]:
+    """The files of the nets that are quantised."""
+    full = onnx_files(artifact, "onnx")
+    return {name: path for name, path in onnx_files(artifact, "int8").items() if path != full[name]}
+
+
+def _quantise(artifact: Artifact) -> None:
+    """Weights in eight bits, with a scale for each output channel.
+
+    They are unsigned: products of unsigned activations and signed weights overflow on processors without VNNI.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    full = onnx_files(artifact, "onnx")
+    for name, path in _quantised_files(artifact).items():
+        model = onnx.load(full[name])
+        del model.graph.value_info[:]  # the exporter's shapes do not fit what quantisation puts in their place
+        with written_whole(path) as temporary, _quiet():
+            quantize_dynamic(model, temporary, per_channel=True, weight_type=QuantType.QUInt8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What exporter and quantiser say to their developers is kept from users."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _refuse_without_libraries() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ArtifactError(f"Exporting needs {error.name}: pip install 'doctune[export]'.") from error
