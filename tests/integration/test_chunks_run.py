@@ -182,6 +182,15 @@ def test_saved_predictions_are_those_of_the_exported_model(whole_run, capsys):
     assert [answer["label"] for answer in answers] == [row["prediction"] for row in rows[:3]]
 
 
+def test_a_run_of_long_documents_is_evaluated_like_any_other(whole_run, tmp_path):
+    rows = pq.read_table(whole_run / "predictions/test.parquet").to_pylist()
+    assert main(["evaluate", str(whole_run), "--out", str(tmp_path / "judged")]) == 0
+    report = json.loads((tmp_path / "judged/evaluation_report.json").read_text(encoding="utf-8"))
+    assert report["agreement"] == report["documents"] == len(rows)
+    right = sum(row["truth"] == row["prediction"] for row in rows)
+    assert report["scores"]["accuracy"] == pytest.approx(right / len(rows))
+
+
 class Kill(Callback):
     """Ends the process, without a last word, at the n-th time that a hook is called."""
 
