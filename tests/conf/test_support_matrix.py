@@ -10,15 +10,21 @@ README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 MODELS = {"a pretrained model": ("distilbert", "roberta", "minilm"), "`distilbert_mini`": ("distilbert_mini",)}
 
 
+def rows():
+    """The data, the kind of model, and the cells: full, frozen, predict, ask, the other commands."""
+    for line in README.splitlines():
+        if line.startswith("| `data="):
+            what, *cells = line.strip("| ").split(" | ")
+            data, _, kind = what.partition(" with ")
+            yield data.strip("`").removeprefix("data="), kind, cells
+
+
 def cells():
-    rows = [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith("| `data=")]
-    for what, full, frozen, predict in rows:
-        data, _, kind = what.partition(" with ")
-        assert predict == "yes"
+    for data, kind, (full, frozen, *_) in rows():
         for model in MODELS[kind]:
-            yield data.strip("`").removeprefix("data="), model, "full", full
+            yield data, model, "full", full
             for strategy in ("head", "partial", "gradual"):
-                yield data.strip("`").removeprefix("data="), model, strategy, frozen
+                yield data, model, strategy, frozen
 
 
 @pytest.mark.parametrize(("data", "model", "finetune", "answer"), cells())
@@ -31,6 +37,7 @@ def test_the_matrix_says_what_happens(compose, data, model, finetune, answer):
             compose(*overrides)
 
 
-def test_the_matrix_names_every_model():
-    models = {path.stem for path in (Path(__file__).parents[2] / "conf/model").glob("*.yaml")}
-    assert {model for _, model, _, _ in cells()} == models
+def test_the_matrix_names_every_model_and_every_kind_of_data():
+    conf = Path(__file__).parents[2] / "conf"
+    assert {model for _, model, _, _ in cells()} == {path.stem for path in (conf / "model").glob("*.yaml")}
+    assert {data for data, _, _, _ in cells()} == {path.stem for path in (conf / "data").glob("*.yaml")}
