@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from doctune.decode.classification import probabilities
 from doctune.inference.engine import load
 from doctune.training.run import train
 
@@ -35,9 +36,11 @@ def test_a_local_encoder_is_fine_tuned_and_exported(model, compose, tiny_encoder
 
     text = "Take 3 eggs and 4 spoons of sugar."
     pipe = pipeline("text-classification", model=str(tmp_path / "run/model"), device="cpu")
-    (ours,) = load(tmp_path / "run").predict([text])
+    engine = load(tmp_path / "run")
     (theirs,) = pipe([text])
-    assert (ours.label, ours.score) == (theirs["label"], pytest.approx(theirs["score"], abs=1e-5))
+    assert next(engine.predict([text])).label == theirs["label"]
+    before = probabilities(engine.logits([text]))  # the pipeline knows no temperature
+    assert before.max() == pytest.approx(theirs["score"], abs=1e-5)
 
 
 def test_head_and_partial_leave_the_frozen_weights_as_they_were(compose, tiny_encoder, manifest_of_files, tmp_path):

@@ -50,7 +50,14 @@ def assemble(report: Report, *middle: Sequence[str]) -> str:
 
 def paragraph(head: str, text: str, max_lines: int = 5) -> list[str]:
     """A head in the margin and wrapped text beside it; text beyond `max_lines` ends in an ellipsis."""
-    lines = textwrap.wrap(" ".join(text.split()), WIDTH - INDENT, max_lines=max_lines, placeholder=" …")
+    lines = textwrap.wrap(
+        " ".join(text.split()),
+        WIDTH - INDENT,
+        break_on_hyphens=False,  # paths and dates are left whole, to be copied
+        break_long_words=False,
+        max_lines=max_lines,
+        placeholder=" …",
+    )
     return [f"{head if place == 0 else '':<{INDENT}}{line}" for place, line in enumerate(lines)]
 
 
