@@ -23,7 +23,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -82,7 +81,7 @@ def labeller(way: str, run: Path, batch_size: int) -> Callable[[Sequence[str]], 
 
 def measure(way: str, run: Path, texts: Sequence[str], batch_size: int) -> dict[str, Any]:
     """In this process: the labels, the seconds that they took, and the memory that it took."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = megabytes("VmRSS")
     label = labeller(way, run, batch_size)
     label(texts[:WARM_UP])
     begun = time.perf_counter()
@@ -91,8 +90,14 @@ def measure(way: str, run: Path, texts: Sequence[str], batch_size: int) -> dict[
     return {
         "labels": labels,
         "seconds": seconds,
-        "memory_mb": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3,
+        "memory_mb": megabytes("VmHWM") - before,
     }
+
+
+def megabytes(name: str) -> float:
+    """Of this process's memory, as Linux counts it: VmRSS now, VmHWM at most so far."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith(name))
 
 
 def in_a_process(way: str, run: Path, texts: Sequence[str], batch_size: int, folder: Path) -> dict[str, Any]:
