@@ -28,7 +28,7 @@ demo: setup $(MANIFEST) ## find real files on this machine, train a small classi
 train: setup ## make a run: make train ARGS='model=distilbert data=ifmos'
 	$(BIN)/python train.py $(ARGS)
 
-test: setup ## the tests, some thirteen minutes on two cores
+test: setup ## the tests, some twenty minutes on two cores
 	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 test-all: setup ## those marked slow too

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doctune.documents import Document, FilePrediction, Prediction
+from doctune.text.groups import bounded_groups
 
 if TYPE_CHECKING:
     from doctune.inference.cascade import Cascade, CascadeAnswer
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _DIGITS = 6
 _DOCUMENTS_AT_ONCE = 256
+_CHARS_AT_ONCE = 4_000_000
 
 Row = dict[str, Any]
 
@@ -128,8 +129,10 @@ class CascadeLabeller(Labeller):
 
     def rows(self, documents: Iterable[Document]) -> Iterator[Row]:
         """A row per document, in order."""
-        iterator = iter(documents)
-        while group := list(islice(iterator, _DOCUMENTS_AT_ONCE)):
+        groups = bounded_groups(
+            documents, lambda document: len(document.text), max_items=_DOCUMENTS_AT_ONCE, max_chars=_CHARS_AT_ONCE
+        )
+        for group in groups:
             answers = self._cascade.predict([document.text for document in group if document.status == "ok"])
             for document in group:
                 yield self._row(document, next(answers) if document.status == "ok" else None)

@@ -22,6 +22,7 @@ from doctune.errors import DataError
 from doctune.files import write_json, written_whole
 from doctune.scoring.classification import STATISTICS, Ids, confusion_matrix, score
 from doctune.scoring.intervals import bootstrap_intervals
+from doctune.text.groups import bounded_groups
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -226,19 +227,6 @@ def count_batches(texts: Iterable[str], max_chars: int | None) -> Iterator[csr_m
         norm=None,
         dtype=np.float32,
     )
-    for batch in _batches(text[:max_chars] for text in texts):
+    beginnings = (text[:max_chars] for text in texts)
+    for batch in bounded_groups(beginnings, len, max_items=BATCH_DOCUMENTS, max_chars=BATCH_CHARS):
         yield hashing.transform(batch)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in batches of a bounded number of documents and, up to the last one's length, of characters."""
-    batch: list[str] = []
-    num_chars = 0
-    for text in texts:
-        batch.append(text)
-        num_chars += len(text)
-        if len(batch) == BATCH_DOCUMENTS or num_chars >= BATCH_CHARS:
-            yield batch
-            batch, num_chars = [], 0
-    if batch:
-        yield batch

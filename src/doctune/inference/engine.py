@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,13 @@ from doctune.inference.classifiers import ChunkClassifier, Classifier, WindowCla
 from doctune.inference.nets import Net, choose_backend, open_nets
 from doctune.inference.reader import Reader
 from doctune.labels import Labels
+from doctune.text.groups import Item, bounded_groups
 
 CLASSIFIERS = ("classification", "hierarchical_classification")
 # What is read ahead and sorted by length together: bounds memory and keeps padding low. Of long texts it is fewer, so
 # that a run over them shows its results, and keeps them, as it goes.
 _TEXTS_AT_ONCE = 512
 _CHARS_AT_ONCE = 4_000_000
-
-Item = TypeVar("Item")
 
 
 class Engine:
@@ -75,7 +73,7 @@ class Engine:
         return self._predictions(self._needs_classifier(), texts)
 
     def _predictions(self, classifier: Classifier, texts: Iterable[str]) -> Iterator[Prediction]:
-        for group in _groups(texts, len):
+        for group in _together(texts, len):
             yield from predictions(classifier.logits(group) / self.artifact.temperature, self.artifact.labels)
 
     def predict_files(self, paths: Iterable[str | Path]) -> Iterator[FilePrediction]:
@@ -100,7 +98,7 @@ class Engine:
         Raises:
             ArtifactError: the model is no classifier.
         """
-        for group in _groups(documents, lambda document: len(document.text)):
+        for group in _together(documents, lambda document: len(document.text)):
             found = self.predict([document.text for document in group if document.status == "ok"])
             for document in group:
                 yield FilePrediction(document, next(found) if document.status == "ok" else None)
@@ -141,18 +139,9 @@ class Engine:
         return self._classifier
 
 
-def _groups(items: Iterable[Item], num_chars: Callable[[Item], int]) -> Iterator[list[Item]]:
+def _together(items: Iterable[Item], num_chars: Callable[[Item], int]) -> Iterator[list[Item]]:
     """Neighbouring items that are read ahead together, in order."""
-    group: list[Item] = []
-    chars = 0
-    for item in items:
-        group.append(item)
-        chars += num_chars(item)
-        if len(group) == _TEXTS_AT_ONCE or chars >= _CHARS_AT_ONCE:
-            yield group
-            group, chars = [], 0
-    if group:
-        yield group
+    return bounded_groups(items, num_chars, max_items=_TEXTS_AT_ONCE, max_chars=_CHARS_AT_ONCE)
 
 
 def load(run: str | Path, *, backend: str | None = None, batch_size: int = 16) -> Engine:

@@ -1,4 +1,7 @@
-"""Bare encoders from the hub or a folder, and the weights that lie beside them."""
+"""Bare encoders from the hub or a folder, what they make of a text, and the weights that lie beside them.
+
+Shapes: B texts, T tokens, D hidden.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,21 @@ def pretrained_encoder(weights: str, config: PretrainedConfig | None = None) -> 
     if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
         raise ArtifactError(f"The weights of {weights} lack {len(missing)} of the encoder, among them {missing[0]}.")
     return encoder
+
+
+def text_vectors(encoder: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, vector: str) -> Tensor:
+    """The vectors (B, D) of texts (B, T).
+
+    Args:
+        encoder: without a head.
+        input_ids, attention_mask: (B, T).
+        vector: "cls": the last hidden state of the first token; "mean": that of the tokens on average.
+    """
+    hidden: Tensor = encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    if vector == "cls":
+        return hidden[:, 0]
+    weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

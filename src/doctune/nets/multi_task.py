@@ -21,7 +21,7 @@ from doctune.corpus.targets import TargetSpec
 from doctune.errors import ArtifactError
 from doctune.files import write_json, written_whole
 from doctune.labels import Labels
-from doctune.nets.encoder_weights import pretrained_encoder, read_weights
+from doctune.nets.encoder_weights import pretrained_encoder, read_weights, text_vectors
 
 SCHEMA = 1
 SETTINGS_FILE = "multi_task.json"
@@ -109,11 +109,7 @@ class MultiTaskClassifier(nn.Module):
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The vectors (B, D) of texts (B, T)."""
-        hidden: Tensor = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        if self.settings.vector == "cls":
-            return hidden[:, 0]
-        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+        return text_vectors(self.encoder, input_ids, attention_mask, self.settings.vector)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the encoder as transformers does, for `AutoModel.from_pretrained`, and beside it the heads."""

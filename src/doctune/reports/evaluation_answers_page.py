@@ -129,14 +129,8 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _group_row(group: Mapping[str, Any]) -> Row:
-    few = ' class="few"' if group["is_small"] else ""
-    return [
-        f'<td class="name{" few" if group["is_small"] else ""}">{escaped(group["group"])}</td>',
-        f'<td class="wide">{bar(group["f1"])}</td>',
-        f"<td{few}>{whole(group['count'])}</td>",
-        f"<td{few}>{decimal(group['f1'])}</td>",
-        f"<td{few}>{decimal(group['exact_match'])}</td>",
-    ]
+    cells = [whole(group["count"]), decimal(group["f1"]), decimal(group["exact_match"])]
+    return sections.group_row(escaped(group["group"]), group["f1"], cells, is_small=group["is_small"])
 
 
 def _mistakes(report: Report) -> str:

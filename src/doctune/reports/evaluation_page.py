@@ -225,14 +225,9 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _group_row(group: Mapping[str, Any]) -> Row:
-    few = ' class="few"' if group["is_small"] else ""
-    return [
-        f'<td class="name{" few" if group["is_small"] else ""}">{isolated(group["group"])}</td>',
-        f'<td class="wide">{bar(group["accuracy"])}</td>',
-        f"<td{few}>{whole(group['documents'])}</td>",
-        f"<td{few}>{decimal(group['accuracy'])} {_beside(group, 'accuracy')}</td>",
-        f"<td{few}>{decimal(group['f1_macro'])} {_beside(group, 'f1_macro')}</td>",
-    ]
+    scores = [f"{decimal(group[name])} {_beside(group, name)}" for name in ("accuracy", "f1_macro")]
+    cells = [whole(group["documents"]), *scores]
+    return sections.group_row(isolated(group["group"]), group["accuracy"], cells, is_small=group["is_small"])
 
 
 def _copies(report: Report) -> str:

@@ -148,15 +148,9 @@ def _group_table(groups: Sequence[Mapping[str, Any]]) -> str:
     return sections.table(heads, [_group_row(group) for group in groups])
 
 
-def _group_row(group: Mapping[str, Any]) -> list[str]:
-    few = ' class="few"' if group["count"] < MIN_DOCUMENTS else ""
-    return [
-        f'<td class="name{" few" if few else ""}">{escaped(group["group"])}</td>',
-        f'<td class="wide">{bar(group["f1"])}</td>',
-        f"<td{few}>{decimal(group['f1'])}</td>",
-        f"<td{few}>{decimal(group['exact_match'])}</td>",
-        f"<td{few}>{whole(group['count'])}</td>",
-    ]
+def _group_row(group: Mapping[str, Any]) -> sections.Row:
+    cells = [decimal(group["f1"]), decimal(group["exact_match"]), whole(group["count"])]
+    return sections.group_row(escaped(group["group"]), group["f1"], cells, is_small=group["count"] < MIN_DOCUMENTS)
 
 
 # --- which answers were wrong ------------------------------------------------------------------------------------

@@ -333,6 +333,16 @@ def table(
     return f'<div class="{box}" tabindex="0">{content}</div>'
 
 
+def group_row(name: str, share: float, cells: Sequence[str], *, is_small: bool) -> Row:
+    """A row of scores of some documents: their name in HTML, a bar of a share, the other cells; grey where few."""
+    few = ' class="few"' if is_small else ""
+    return [
+        f'<td class="name{" few" if is_small else ""}">{name}</td>',
+        f'<td class="wide">{bar(share)}</td>',
+        *(f"<td{few}>{cell}</td>" for cell in cells),
+    ]
+
+
 def fact_list(facts: Iterable[tuple[str, str]]) -> str:
     """Names and values, both HTML."""
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{value}</dd>' for name, value in facts)}</dl>"

@@ -140,8 +140,9 @@ def test_the_whole_text_is_read_where_there_is_no_bound():
 
 def test_batches_hold_a_bounded_number_of_characters(monkeypatch):
     monkeypatch.setattr(baselines, "BATCH_CHARS", 10)
-    assert [*baselines._batches(["a" * 6, "b" * 6, "c" * 30, "d"])] == [["a" * 6, "b" * 6], ["c" * 30], ["d"]]
-    assert [*baselines._batches([])] == []
+    batches = baselines.count_batches(["a" * 6, "b" * 6, "c" * 30, "d"], max_chars=None)
+    assert [len(batch.toarray()) for batch in batches] == [2, 1, 1]
+    assert [*baselines.count_batches([], max_chars=None)] == []
 
 
 def test_baselines_are_added_to_those_of_the_run(tmp_path):
