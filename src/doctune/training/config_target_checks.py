@@ -10,6 +10,9 @@ from doctune.errors import ConfigError
 from doctune.training.config_data import MultiTaskConfig, TargetConfig
 from doctune.training.config_schema import Config, LossConfig
 
+# Columns that `doctune predict` writes beside those of the targets.
+_TAKEN = ("path", "status", "reason")
+
 
 def target_problems(config: Config, data: MultiTaskConfig) -> Iterator[str]:
     """Every contradiction: key, value found and values allowed."""
@@ -68,6 +71,8 @@ def _source_problems(targets: Mapping[str, TargetConfig]) -> Iterator[str]:
         key = f"data.targets.{name}"
         if not name or "/" in name:
             yield f"{key}: the name of a target must not be empty or have a slash, which metrics put behind it."
+        if name in _TAKEN:
+            yield f"{key}: a target cannot be called {name}, as a column of the predictions is."
         if target.source is None and target.groups:
             yield f"{key}.groups needs {key}.source, the target whose labels are grouped."
         if target.source is None and target.mixed is not None:

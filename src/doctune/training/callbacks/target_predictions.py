@@ -27,9 +27,9 @@ ThresholdsByTarget = dict[str, list[float]]
 class TargetPredictionWriter(JudgedPartWriter):
     """Collects the logits of `trainer.validate` and `trainer.test` and writes them in the order of the texts.
 
-    For each target there are the columns `<target>/truth` and `<target>/prediction`, lists of label names of which the
-    truth is null where it is missing, and `<target>/probabilities`. The thresholds of multi-label targets are chosen on
-    the validation texts, and the test texts are judged with them.
+    Beside id, path and text there are for each target the columns `<target>/truth` and `<target>/prediction`, lists of
+    label names of which the truth is null where it is missing, and `<target>/probabilities`. The thresholds of
+    multi-label targets are chosen on the validation texts, and the test texts are judged with them.
 
     Args:
         folder: where.
@@ -72,6 +72,7 @@ class TargetPredictionWriter(JudgedPartWriter):
         columns: dict[str, Any] = {
             "id": [document.id for document in self._documents[part]],
             "path": [document.path for document in self._documents[part]],
+            "text": [text.text for text in self._texts[part]],
         }
         for target, scores in zip(self._targets, logits, strict=True):
             columns |= _columns(target, self._texts[part], scores, self._thresholds.get(target.name))

@@ -6,7 +6,7 @@ Shapes: K targets, L labels of a target.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -144,6 +144,10 @@ class MultiTask(Task):
             ExtractSettings(),
             targets=tuple(_settings(target, thresholds) for target in self.corpus.targets),
         ).save()
+
+    def hints(self, run: Path) -> Mapping[str, str]:
+        """Label new files."""
+        return {f"doctune predict {run} FILE_OR_FOLDER": "label new files"}
 
 
 def prepare(config: schema.Config, run: Path, record: RunRecord) -> MultiTask:
