@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 from lightning import Callback
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
@@ -48,12 +49,19 @@ HEAD_DROPOUT = 0.1
 
 
 class MultiTask(Task):
-    """Tell several things of a text at once."""
+    """Tell several things of a text at once.
+
+    Args:
+        corpus: the texts with their parts and targets.
+        source: the encoder, about to be built.
+        loss: what is minimised of each target.
+    """
 
     name = "multi_task"
 
-    def __init__(self, corpus: TargetCorpus, source: Encoder) -> None:
+    def __init__(self, corpus: TargetCorpus, source: Encoder, loss: schema.LossConfig) -> None:
         self.corpus = corpus
+        self.loss = loss
         self.source = source
         self.scores = ("f1_macro", *(f"{target.name}/f1_macro" for target in corpus.targets))
 
@@ -100,7 +108,7 @@ class MultiTask(Task):
 
     def chance(self, datamodule: MultiTaskDataModule) -> Chance:
         """What an untrained model and the shares of the labels reach."""
-        return chance(datamodule.facts())
+        return chance(datamodule.facts(), self.loss)
 
     def class_weights(self, module: MultiTaskModule) -> Tensor:
         """Those of the target whose weights differ most."""
@@ -162,7 +170,7 @@ def prepare(config: schema.Config, run: Path, record: RunRecord) -> MultiTask:
     corpus.write(run / "data")
     for sentence in unjudged_targets(corpus):
         record.note(sentence)
-    return MultiTask(corpus, source or _from_scratch(config, corpus))
+    return MultiTask(corpus, source or _from_scratch(config, corpus), config.loss)
 
 
 def target_losses(loss: schema.LossConfig, facts: TargetFacts) -> TargetLosses:
@@ -179,10 +187,15 @@ def target_balance(loss: schema.LossConfig, data: schema.MultiTaskConfig) -> Fix
     return FixedBalance([target.weight for target in typed.values()])
 
 
-def chance(facts: TargetFacts) -> Chance:
-    """What an untrained model and the shares of the labels reach on this split: losses are sums over the targets."""
+def chance(facts: TargetFacts, loss: schema.LossConfig) -> Chance:
+    """What an untrained model and the shares of the labels reach on this split: losses are sums over the targets.
+
+    The level that training must leave behind is that of the constant answer which the weighted loss would have: with
+    balanced weights that is "perhaps" for every label, however rare, with a plain loss far above that of the shares.
+    """
     train, val = facts.counts["train"], facts.counts["val"]
-    train_loss = sum(_levels(*each)["loss"] for each in zip(facts.targets, train, train, strict=True))
+    weights = [cast(Tensor, each.weights).numpy() for each in target_losses(loss, facts).losses]
+    train_loss = sum(unread_loss(*each) for each in zip(facts.targets, train, weights, strict=True))
     found = {
         target.name: _levels(target, before, after)
         for target, before, after in zip(facts.targets, train, val, strict=True)
@@ -191,17 +204,33 @@ def chance(facts: TargetFacts) -> Chance:
     levels = {f"{name}/f1_macro": each["f1_macro"] for name, each in found.items()}
     levels["f1_macro"] = sum(levels.values()) / len(levels)
     words = dict.fromkeys(levels, "always answering with the most frequent label, or with all labels")
-    loss = sum(each["loss"] for each in found.values())
+    val_loss = sum(each["loss"] for each in found.values())
     return Chance(
         uniform_loss=sum(single.uniform_loss(2 if each.is_multi else len(each.labels)) for each in facts.targets),
         choices="the number of labels, or of two for each that may apply, added up over the targets",
         train_loss=train_loss,
-        prior="answering with the shares of the labels",
+        prior="answering with the shares of the labels, weighted as they are in the loss,",
         name="majority",
-        levels=levels | {"loss": loss},
+        levels=levels | {"loss": val_loss},
         words=words | {"loss": "answering with the shares of the labels"},
         remedy="loss.class_weights=none",
     )
+
+
+def unread_loss(target: TargetSpec, counts: TargetCounts, weights: NDArray[np.floating]) -> float:
+    """The plain loss, in nats, of the constant answer with the lowest weighted loss.
+
+    Args:
+        counts: of the texts that are judged; one text is added for each answer, so that it stays finite.
+        weights: of the labels, (L,), in the loss.
+    """
+    labels = np.asarray(counts.labels)
+    if not target.is_multi:
+        answer = weights * (labels + 1)
+        return float(-(labels * np.log(answer / answer.sum())).sum() / labels.sum())
+    absent = counts.known - labels
+    odds = weights * (labels + 1) / (absent + 1)
+    return float((labels * np.log1p(1 / odds) + absent * np.log1p(odds)).mean() / counts.known)
 
 
 def unjudged_targets(corpus: TargetCorpus) -> list[str]:

@@ -1,6 +1,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from doctune.corpus.targets import TargetSpec
@@ -8,7 +9,7 @@ from doctune.errors import ConfigError
 from doctune.labels import Labels
 from doctune.training.config import LossConfig, MultiTaskConfig, PretrainedConfig
 from doctune.training.data.multi_task import TargetCounts, TargetFacts
-from doctune.training.tasks.multi_task import chance, refuse_decoder, target_balance, target_losses
+from doctune.training.tasks.multi_task import chance, refuse_decoder, target_balance, target_losses, unread_loss
 
 KIND = TargetSpec("kind", "single", Labels(("x", "y")))
 TAGS = TargetSpec("tags", "multi", Labels(("a", "b")))
@@ -38,7 +39,7 @@ def test_fixed_weights_are_those_of_the_configuration_and_learnt_ones_begin_at_o
 
 
 def test_chance_is_added_up_over_the_targets():
-    found = chance(facts())
+    found = chance(facts(), LossConfig(class_weights="none"))
     assert found.uniform_loss == pytest.approx(2 * math.log(2))
     majority, everything = (2 / 3) / 2, 2 * 1 / (4 + 1)
     assert found.levels["kind/f1_macro"] == pytest.approx(majority)
@@ -50,8 +51,16 @@ def test_chance_is_added_up_over_the_targets():
     assert found.train_loss == pytest.approx(single + multi)
 
 
+def test_balanced_weights_answer_perhaps_however_rare_a_label_is():
+    assert chance(facts(), LossConfig(class_weights="none")).train_loss < 1.1
+    weights = np.array([24 / 2, 2 / 24])
+    rare = TargetCounts((1, 23), 24)
+    assert unread_loss(TAGS, rare, weights) == pytest.approx(math.log(2))
+    assert unread_loss(TAGS, rare, np.ones(2)) == pytest.approx(-(math.log(2 / 26) + 23 * math.log(24 / 26)) / 24)
+
+
 def test_a_target_that_no_validation_text_knows_has_no_level():
-    found = chance(facts(val=(TargetCounts((1, 1), 2), TargetCounts((0, 0), 0))))
+    found = chance(facts(val=(TargetCounts((1, 1), 2), TargetCounts((0, 0), 0))), LossConfig())
     assert [*found.levels] == ["kind/f1_macro", "f1_macro", "loss"]
     assert found.levels["f1_macro"] == found.levels["kind/f1_macro"]
 
