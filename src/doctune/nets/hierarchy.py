@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from doctune.errors import ArtifactError
 from doctune.files import write_json, written_whole
 from doctune.labels import Labels
 from doctune.nets import parameters
+from doctune.nets.encoder_weights import pretrained_encoder, read_weights
 
 SCHEMA = 1
 SETTINGS_FILE = "hierarchy.json"
@@ -210,8 +209,8 @@ class HierarchicalClassifier(nn.Module):
         """
         folder = Path(folder)
         labels, settings = _read_settings(folder / SETTINGS_FILE)
-        net = cls(_pretrained(str(folder)), labels, settings, chunks_per_pass=chunks_per_pass)
-        rest, expected = _read_weights(folder / WEIGHTS_FILE), net._rest()
+        net = cls(pretrained_encoder(str(folder)), labels, settings, chunks_per_pass=chunks_per_pass)
+        rest, expected = read_weights(folder / WEIGHTS_FILE), net._rest()
         if {name: tensor.shape for name, tensor in rest.items()} != {n: t.shape for n, t in expected.items()}:
             raise ArtifactError(
                 f"{folder / WEIGHTS_FILE} does not hold the weights that {SETTINGS_FILE} describes. "
@@ -245,7 +244,7 @@ def hierarchical_classifier(
     Raises:
         ArtifactError: the weights cannot be loaded.
     """
-    encoder = _pretrained(weights, config) if weights else AutoModel.from_config(config)
+    encoder = pretrained_encoder(weights, config) if weights else AutoModel.from_config(config)
     return HierarchicalClassifier(encoder, labels, settings, chunks_per_pass=chunks_per_pass)
 
 
@@ -400,28 +399,3 @@ def _read_settings(path: Path) -> tuple[Labels, HierarchySettings]:
         return labels, HierarchySettings(**read)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be used: {type(error).__name__}: {error}.") from error
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}.") from error
-
-
-def _pretrained(weights: str, config: PretrainedConfig | None = None) -> PreTrainedModel:
-    verbosity = transformers_logging.get_verbosity()
-    # The load report would list another head's weights as unexpected, which is what they are.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    options = {} if config is None else {"config": config}
-    try:
-        encoder, report = AutoModel.from_pretrained(weights, dtype="float32", output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"The weights of {weights} cannot be loaded: {str(error).splitlines()[0]}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    # A pooler may be missing: it is neither used nor saved. Anything else would silently stay random.
-    if missing := sorted(name for name in report["missing_keys"] if not name.startswith("pooler.")):
-        raise ArtifactError(f"The weights of {weights} lack {len(missing)} of the encoder, among them {missing[0]}.")
-    return encoder

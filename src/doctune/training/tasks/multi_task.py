@@ -214,6 +214,7 @@ def chance(facts: TargetFacts, loss: schema.LossConfig) -> Chance:
         levels=levels | {"loss": val_loss},
         words=words | {"loss": "answering with the shares of the labels"},
         remedy="loss.class_weights=none",
+        weights_remedy="loss.class_weights=effective with a lower loss.beta, or split.small_classes=merge",
     )
 
 
