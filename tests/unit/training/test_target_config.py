@@ -29,8 +29,10 @@ def test_emotions_has_three_targets_of_which_two_follow_from_the_first(compose):
 
 
 def test_the_reference_recipe_is_that_of_the_issue(compose):
-    config = compose("model=minilm", "experiment=emotions_enhanced")
-    assert (config.data.kind, config.finetune.strategy, config.finetune.layers) == ("multi_task", "partial", 4)
+    config = compose("experiment=emotions_enhanced")
+    assert (config.data.kind, config.model.name) == ("multi_task", "minilm")
+    assert (config.finetune.strategy, config.finetune.layers) == ("partial", 4)
+    assert compose("model=roberta", "experiment=emotions_enhanced").model.name == "roberta"
     assert (config.model.dropout, config.model.head_dropout, config.seed) == (0.3, 0.3, 42)
     assert (config.loss.name, config.loss.gamma, config.loss.balance, config.loss.balance_lr) == (
         "focal", 2.0, "uncertainty", 0.01,
