@@ -25,6 +25,7 @@ SCHEMAS = {
     "/schema/data/file_content": schema.FileContentConfig,
     "/schema/data/chunks": schema.ChunksConfig,
     "/schema/data/squad": schema.SquadConfig,
+    "/schema/data/multi_task": schema.MultiTaskConfig,
 }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from doctune.text.extract import ExtractSettings
 
 _DIGITS = 6
+LABEL_SEPARATOR = "; "
 _DOCUMENTS_AT_ONCE = 256
 _CHARS_AT_ONCE = 4_000_000
 
@@ -63,9 +64,7 @@ class ModelLabeller(Labeller):
         self._labels = engine.labels
         self.extract = engine.artifact.extract
         self.columns = self._columns()
-        folder = str(engine.artifact.folder.resolve())
-        written = max(path.stat().st_mtime_ns for path in engine.artifact.folder.rglob("*") if path.is_file())
-        self.description = {"model": folder, "written": written, "backend": engine.backend, **asdict(wanted)}
+        self.description = {**_described(engine), **asdict(wanted)}
 
     def rows(self, documents: Iterable[Document]) -> Iterator[Row]:
         """A row per document, in order."""
@@ -110,6 +109,41 @@ class ModelLabeller(Labeller):
         return _joined(f"unsure: {prediction.label} has {prediction.score:.3f}, below {threshold:g}", found.document)
 
 
+class TargetLabeller(Labeller):
+    """A model that tells several targets: a column for each, with the labels that apply.
+
+    Args:
+        engine: the model.
+        probabilities: whether every label of every target has a column p_TARGET_LABEL.
+    """
+
+    def __init__(self, engine: Engine, probabilities: bool) -> None:
+        self._engine = engine
+        self._specs = [target.spec for target in engine.artifact.targets]
+        self._probabilities = probabilities
+        self.extract = engine.artifact.extract
+        chances = [f"p_{spec.name}_{label}" for spec in self._specs for label in spec.labels.names]
+        self.columns = {
+            **dict.fromkeys(("path", "status", *(spec.name for spec in self._specs), "reason"), str),
+            **(dict.fromkeys(chances, float) if probabilities else {}),
+        }
+        self.description = {**_described(engine), "probabilities": probabilities}
+
+    def rows(self, documents: Iterable[Document]) -> Iterator[Row]:
+        """A row per document, in order."""
+        for found in self._engine.predict_target_documents(documents):
+            document, predictions = found.document, found.predictions
+            row: Row = {"path": document.path, "status": document.status}
+            row |= dict.fromkeys((spec.name for spec in self._specs), None)
+            row |= {each.target: LABEL_SEPARATOR.join(each.labels) for each in predictions}
+            row["reason"] = document.reason
+            if self._probabilities:
+                for spec, each in zip(self._specs, predictions, strict=bool(predictions)):
+                    named = zip(spec.labels.names, each.probabilities, strict=True)
+                    row |= {f"p_{spec.name}_{label}": round(chance, _DIGITS) for label, chance in named}
+            yield row
+
+
 class CascadeLabeller(Labeller):
     """Stages that are tried in order; a row says which one answered, and why the earlier ones did not."""
 
@@ -145,6 +179,13 @@ class CascadeLabeller(Labeller):
         score = None if answer.score is None else round(answer.score, _DIGITS)
         reason = _joined(answer.reason, document)
         return {**base, "label": answer.label, "score": score, "stage": answer.stage, "reason": reason}
+
+
+def _described(engine: Engine) -> dict[str, Any]:
+    """Which weights answer."""
+    folder = engine.artifact.folder
+    written = max(path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file())
+    return {"model": str(folder.resolve()), "written": written, "backend": engine.backend}
 
 
 def _joined(reason: str, document: Document) -> str:

@@ -3,7 +3,8 @@
 One row per file in the order given; folders are walked in name order, links in them are not followed. A file that
 cannot be read is a row with a reason. Columns: path, status, label, score (the label's probability), reason; with --top
 also label_2, score_2 and so on, with --probabilities one column p_LABEL for each label. Below --threshold no label is
-given, and the reason says which one it would have been. With --cascade, which `doctune cascade-tune` makes, a further
+given, and the reason says which one it would have been. A model with several targets has a column for each, with the
+labels that apply and "; " between them. With --cascade, which `doctune cascade-tune` makes, a further
 column says which stage answered, and the reason why the earlier ones did not. A run over many files into --out that was
 interrupted goes on with --resume.
 """
@@ -74,12 +75,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _labeller(args: argparse.Namespace) -> Labeller:
     """What gives the labels: the model, or its cascade."""
-    from doctune.cli.labelled import CascadeLabeller, ModelLabeller, Wanted
+    from doctune.cli.labelled import CascadeLabeller, ModelLabeller, TargetLabeller, Wanted
 
     if args.cascade is None:
         from doctune.inference.engine import load
 
         engine = load(args.run, backend=args.backend, batch_size=args.batch_size)
+        if engine.artifact.targets:
+            _refuse_ranks(args)
+            return TargetLabeller(engine, args.probabilities)
         return ModelLabeller(engine, Wanted(args.top, args.probabilities, args.threshold))
     from doctune.inference.cascade import CASCADE_FILE, classifier_artifact, load_cascade
 
@@ -87,6 +91,18 @@ def _labeller(args: argparse.Namespace) -> Labeller:
     file = artifact.folder / CASCADE_FILE if args.cascade is True else args.cascade
     cascade = load_cascade(args.run, file=file, backend=args.backend, batch_size=args.batch_size)
     return CascadeLabeller(cascade, artifact.extract, artifact.folder, file.read_text(encoding="utf-8"))
+
+
+def _refuse_ranks(args: argparse.Namespace) -> None:
+    """Targets have the labels that apply.
+
+    Raises:
+        ConfigError: others are asked for.
+    """
+    if args.top > 1 or args.threshold:
+        raise ConfigError(
+            f"{args.run} tells several targets, each with thresholds of its own: leave out --top and --threshold."
+        )
 
 
 def _keep_rows(labeller: Labeller, files: Iterable[Path], journal: Journal) -> None:

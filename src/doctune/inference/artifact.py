@@ -11,6 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from doctune import __version__
+from doctune.corpus.targets import TargetSpec
 from doctune.decode.answers import SpanSettings
 from doctune.errors import ArtifactError
 from doctune.files import write_json
@@ -37,11 +38,24 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True)
+class TargetSettings:
+    """What a head tells apart.
+
+    `thresholds`: for targets with any number of labels per text, the probability from which on each label applies, in
+    label order, chosen on validation data; None: 0.5 for all.
+    """
+
+    spec: TargetSpec
+    thresholds: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Artifact:
     """What inference needs besides weights and tokenizer.
 
     `reading` is for readers, labels are for classifiers, `chunks` for those of long documents. `temperature` divides
-    the logits of a classifier before they become probabilities (Guo et al. 2017): chosen on validation data.
+    the logits of a classifier before they become probabilities (Guo et al. 2017): chosen on validation data. `targets`
+    are those of a model with several heads, in their order, which has no labels of its own.
     """
 
     folder: Path
@@ -52,6 +66,7 @@ class Artifact:
     reading: ReadingSettings | None = None
     chunks: ChunkSettings | None = None
     temperature: float = 1.0
+    targets: tuple[TargetSettings, ...] = ()
 
     def save(self) -> None:
         """Write `doctune.json` into the folder."""
@@ -68,6 +83,8 @@ class Artifact:
             settings["reading"] = asdict(self.reading)
         if self.chunks is not None:
             settings["chunks"] = asdict(self.chunks)
+        if self.targets:
+            settings["targets"] = [_target_settings(target) for target in self.targets]
         write_json(self.folder / SETTINGS_FILE, settings)
 
 
@@ -100,6 +117,20 @@ def load_artifact(run: Path) -> Artifact:
         return _from_settings(folder, settings)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder / SETTINGS_FILE} cannot be used: {type(error).__name__}: {error}.") from error
+
+
+def require_one_head(artifact: Artifact, command: str) -> None:
+    """Refuse a model with several targets where `command` knows those with one head only.
+
+    Raises:
+        ArtifactError: it has several.
+    """
+    if artifact.targets:
+        names = ", ".join(target.spec.name for target in artifact.targets)
+        raise ArtifactError(
+            f"{artifact.folder} tells several targets ({names}), and {command} takes a model with one head. Their "
+            "labels: `doctune predict`, `Engine.predict_targets`."
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +181,20 @@ def _from_settings(folder: Path, settings: Mapping[str, Any]) -> Artifact:
         reading=_reading(settings["reading"]) if "reading" in settings else None,
         chunks=ChunkSettings(**settings["chunks"]) if "chunks" in settings else None,
         temperature=float(settings.get("temperature", 1.0)),
+        targets=tuple(_target(each) for each in settings.get("targets", ())),
     )
+
+
+def _target_settings(target: TargetSettings) -> dict[str, Any]:
+    spec, thresholds = target.spec, target.thresholds
+    named = {"name": spec.name, "kind": spec.kind, "labels": list(spec.labels.names)}
+    return named if thresholds is None else named | {"thresholds": list(thresholds)}
+
+
+def _target(settings: Mapping[str, Any]) -> TargetSettings:
+    spec = TargetSpec(settings["name"], settings["kind"], Labels(tuple(settings["labels"])))
+    thresholds = settings.get("thresholds")
+    return TargetSettings(spec, None if thresholds is None else tuple(map(float, thresholds)))
 
 
 def _reading(settings: Mapping[str, Any]) -> ReadingSettings:

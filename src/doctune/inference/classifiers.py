@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from doctune.inference.artifact import Artifact, load_tokenizer
 from doctune.inference.batches import by_length, token_batch
-from doctune.inference.nets import Net
+from doctune.inference.nets import Net, target_outputs
 from doctune.text.chunks import ChunkedText, chunk
 from doctune.text.windows import head_windows
 
@@ -52,6 +52,33 @@ class WindowClassifier:
         for places in by_length(windows, self._batch_size):
             batch = token_batch([windows[place] for place in places], self._special.pad)
             logits[places] = self._net(batch)["logits"]
+        return logits
+
+
+class TargetClassifier:
+    """Reads the first window of each text, for several targets at once.
+
+    Args:
+        artifact: settings of the model folder; `targets` among them.
+        net: takes token ids and gives `nets.target_outputs`.
+        batch_size: windows per forward pass.
+    """
+
+    def __init__(self, artifact: Artifact, net: Net, batch_size: int) -> None:
+        self._tokenizer, self._special = load_tokenizer(artifact.folder)
+        self._net = net
+        self._max_length = artifact.max_length
+        self._num_labels = [len(target.spec.labels) for target in artifact.targets]
+        self._batch_size = batch_size
+
+    def logits(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], ...]:
+        """Logits (N, L) of each target, in order."""
+        windows = head_windows(self._tokenizer, texts, self._max_length)
+        logits = tuple(np.empty((len(windows), count), np.float32) for count in self._num_labels)
+        for places in by_length(windows, self._batch_size):
+            found = self._net(token_batch([windows[place] for place in places], self._special.pad))
+            for rows, name in zip(logits, target_outputs(len(logits)), strict=True):
+                rows[places] = found[name]
         return logits
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from doctune.decode.classification import predictions
+from doctune.decode.multi_task import TargetPrediction, multi_task_predictions
 from doctune.documents import Answer, Document, FilePrediction, Prediction
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, load_artifact
-from doctune.inference.classifiers import ChunkClassifier, Classifier, WindowClassifier
+from doctune.inference.artifact import Artifact, load_artifact, require_one_head
+from doctune.inference.classifiers import ChunkClassifier, Classifier, TargetClassifier, WindowClassifier
 from doctune.inference.nets import Net, choose_backend, open_nets
 from doctune.inference.reader import Reader
 from doctune.labels import Labels
@@ -23,6 +25,15 @@ CLASSIFIERS = ("classification", "hierarchical_classification")
 # that a run over them shows its results, and keeps them, as it goes.
 _TEXTS_AT_ONCE = 512
 _CHARS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class FileTargets:
+    """What a model says of every target of one file, in their order: () where it has no text, for the document's
+    reason."""
+
+    document: Document
+    predictions: tuple[TargetPrediction, ...]
 
 
 class Engine:
@@ -47,10 +58,13 @@ class Engine:
         self.backend = backend
         self._classifier: Classifier | None = None
         self._reader: Reader | None = None
+        self._targets: TargetClassifier | None = None
         if artifact.task == "classification":
             self._classifier = WindowClassifier(artifact, nets["model"], batch_size)
         elif artifact.task == "hierarchical_classification":
             self._classifier = ChunkClassifier(artifact, nets, batch_size)
+        elif artifact.task == "multi_task":
+            self._targets = TargetClassifier(artifact, nets["model"], batch_size)
         else:
             self._reader = Reader(artifact, nets["model"], batch_size)
 
@@ -103,6 +117,38 @@ class Engine:
             for document in group:
                 yield FilePrediction(document, next(found) if document.status == "ok" else None)
 
+    def predict_targets(self, texts: Iterable[str]) -> Iterator[tuple[TargetPrediction, ...]]:
+        """What the model says of every target of each text, in order; reads ahead a bounded number of texts.
+
+        Raises:
+            ArtifactError: the model does not tell several targets.
+        """
+        if self._targets is None:
+            raise ArtifactError(
+                f"{self.artifact.folder} was trained for {self.artifact.task}; several targets need a run with "
+                "data=emotions or other data of kind multi_task."
+            )
+        return self._target_predictions(self._targets, texts)
+
+    def _target_predictions(
+        self, classifier: TargetClassifier, texts: Iterable[str]
+    ) -> Iterator[tuple[TargetPrediction, ...]]:
+        targets = self.artifact.targets
+        thresholds = {each.spec.name: each.thresholds for each in targets if each.thresholds is not None}
+        for group in _together(texts, len):
+            yield from multi_task_predictions([each.spec for each in targets], classifier.logits(group), thresholds)
+
+    def predict_target_documents(self, documents: Iterable[Document]) -> Iterator[FileTargets]:
+        """One record per document, in order; those without text have no predictions.
+
+        Raises:
+            ArtifactError: the model does not tell several targets.
+        """
+        for group in _together(documents, lambda document: len(document.text)):
+            found = self.predict_targets([document.text for document in group if document.status == "ok"])
+            for document in group:
+                yield FileTargets(document, next(found) if document.status == "ok" else ())
+
     def logits(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """What the net gives for each text, (N, L) in order, before the temperature.
 
@@ -132,6 +178,7 @@ class Engine:
 
     def _needs_classifier(self) -> Classifier:
         if self._classifier is None:
+            require_one_head(self.artifact, "`Engine.predict`")
             raise ArtifactError(
                 f"{self.artifact.folder} was trained for {self.artifact.task}; labels need a classifier, which a run "
                 "with data=ifmos or data=chunks trains."

@@ -5,6 +5,7 @@ Shapes: N examples.
 
 from __future__ import annotations
 
+import json
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from typing import Self
 
 import numpy as np
 
+from doctune.corpus.targets import TargetSpec
 from doctune.errors import ArtifactError, DataError
 from doctune.inference.artifact import Artifact
 from doctune.inference.engine import Engine
 from doctune.labels import Labels
+from doctune.scoring import multilabel
 from doctune.scoring.classification import confusion_matrix, f1_macro
 from doctune.scoring.squad import Version, score_answers
 from doctune.text.sandbox import extract_files
@@ -129,6 +132,53 @@ class QuestionExamples(Examples):
         )
 
 
+@dataclass(frozen=True)
+class TargetExamples(Examples):
+    """Texts of several targets, with the labels of each that are known; None where a target is missing."""
+
+    source: str
+    targets: tuple[TargetSpec, ...]
+    texts: tuple[str, ...]
+    truth: tuple[tuple[Sequence[str] | None, ...], ...] | None = None
+    score_name = "macro F1, the mean of the targets"
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def answers(self, engine: Engine) -> list[str]:
+        """The labels of all targets, as JSON."""
+        return [json.dumps([each.labels for each in found]) for found in engine.predict_targets(self.texts)]
+
+    def score(self, answers: Sequence[str]) -> float | None:
+        """The mean of the targets' macro F1."""
+        if self.truth is None:
+            return None
+        predicted = [json.loads(answer) for answer in answers]
+        columns = zip(self.targets, zip(*self.truth, strict=True), zip(*predicted, strict=True), strict=True)
+        scores = [_target_f1(*column) for column in columns]
+        known = [score for score in scores if score is not None]
+        return float(np.mean(known)) if known else None
+
+    def spread(self, count: int) -> TargetExamples:
+        """From the shortest text to the longest."""
+        places = _spread([len(text) for text in self.texts], count)
+        truth = self.truth and tuple(self.truth[place] for place in places)
+        return replace(self, texts=tuple(self.texts[place] for place in places), truth=truth)
+
+
+def _target_f1(
+    target: TargetSpec, truth: Sequence[Sequence[str] | None], predicted: Sequence[Sequence[str]]
+) -> float | None:
+    """Macro F1 over the texts that know a target; None where none does."""
+    known = [(wanted, found) for wanted, found in zip(truth, predicted, strict=True) if wanted is not None]
+    if not known:
+        return None
+    sets = (
+        np.array([[name in row for name in target.labels.names] for row in rows]) for rows in zip(*known, strict=True)
+    )
+    return float(multilabel.f1_macro(multilabel.label_counts(*sets)))
+
+
 def validation_examples(run: Path, artifact: Artifact, part: str = "val") -> Examples:
     """The examples of a part of a run, files read again as they lie.
 
@@ -151,6 +201,10 @@ def validation_examples(run: Path, artifact: Artifact, part: str = "val") -> Exa
     if artifact.task == "question_answering":
         references = tuple(tuple(each) for each in columns["references"])
         return QuestionExamples(source, tuple(columns["question"]), tuple(columns["context"]), references)
+    if artifact.targets:
+        specs = tuple(target.spec for target in artifact.targets)
+        truth = tuple(zip(*(columns[f"{spec.name}/truth"] for spec in specs), strict=True))
+        return TargetExamples(source, specs, tuple(columns["text"]), truth)
     return _read(source, artifact, [Path(each) for each in columns["path"]], columns["truth"])
 
 
@@ -163,7 +217,10 @@ def file_examples(paths: Sequence[Path], artifact: Artifact) -> Examples:
     """
     if artifact.task == "question_answering":
         raise ArtifactError("A reader is compared on the questions of its run: leave out --documents.")
-    return _read("the documents named", artifact, [*walk_files(paths)], None)
+    found = _read("the documents named", artifact, [*walk_files(paths)], None)
+    if artifact.targets:
+        return TargetExamples(found.source, tuple(target.spec for target in artifact.targets), found.texts)
+    return found
 
 
 def _read(source: str, artifact: Artifact, paths: Sequence[Path], truth: Sequence[str] | None) -> TextExamples:

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from doctune.decode.classification import predictions, probabilities
 from doctune.documents import Answer, Document, Prediction
-from doctune.inference.artifact import Artifact, load_tokenizer
+from doctune.inference.artifact import Artifact, load_tokenizer, require_one_head
 from doctune.inference.attribution import TokenAttributions, attribute
 from doctune.inference.explanation import Attribution, ChunkWeight, Explanation, Passage, Piece, passage
 from doctune.inference.graphs import TorchNet, graphs
@@ -64,8 +64,9 @@ def load_explainer(artifact: Artifact, wanted: Wanted) -> Explainer:
     """The explainer for a model's task.
 
     Raises:
-        ArtifactError: the folder's weights or tokenizer cannot be loaded.
+        ArtifactError: the folder's weights or tokenizer cannot be loaded, or it tells several targets.
     """
+    require_one_head(artifact, "`doctune explain`")
     if artifact.task == "question_answering":
         return AnswerExplainer(artifact, wanted)
     if artifact.task == "hierarchical_classification":

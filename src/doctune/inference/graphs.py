@@ -20,8 +20,9 @@ from transformers.utils import logging as transformers_logging
 
 from doctune.errors import ArtifactError
 from doctune.inference.artifact import Artifact
-from doctune.inference.nets import Arrays
+from doctune.inference.nets import Arrays, target_outputs
 from doctune.nets.hierarchy import HierarchicalClassifier
+from doctune.nets.multi_task import MultiTaskClassifier
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def load_net(artifact: Artifact) -> Any:
     """
     if artifact.task == "hierarchical_classification":
         return HierarchicalClassifier.from_folder(artifact.folder)
+    if artifact.task == "multi_task":
+        return MultiTaskClassifier.from_folder(artifact.folder)
     heads = {"classification": AutoModelForSequenceClassification, "question_answering": AutoModelForQuestionAnswering}
     return _pretrained(heads[artifact.task], artifact.folder)
 
@@ -86,6 +89,16 @@ class _Classifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         logits: Tensor = self.net(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits
+
+
+class _Targets(nn.Module):
+    def __init__(self, net: MultiTaskClassifier) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        logits: tuple[Tensor, ...] = self.net(input_ids, attention_mask).logits
         return logits
 
 
@@ -166,10 +179,15 @@ def _hierarchical(net: HierarchicalClassifier, folder: Path) -> list[Graph]:
     ]
 
 
+def _multi_task(net: MultiTaskClassifier, folder: Path) -> list[Graph]:
+    return [Graph("model", _Targets(net), _TOKENS, target_outputs(len(net.targets)))]
+
+
 _GRAPHS: Mapping[str, Callable[[Any, Path], list[Graph]]] = {
     "classification": _classification,
     "question_answering": _question_answering,
     "hierarchical_classification": _hierarchical,
+    "multi_task": _multi_task,
 }
 
 

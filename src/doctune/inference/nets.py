@@ -24,6 +24,7 @@ NETS: Mapping[str, tuple[str, ...]] = {
     "classification": ("model",),
     "question_answering": ("model",),
     "hierarchical_classification": ("encoder", "pooling"),
+    "multi_task": ("model",),
 }
 # Where each backend finds its nets; the first one that is there is taken where none is named.
 BACKENDS = ("int8", "onnx", "torch")
@@ -62,6 +63,11 @@ def choose_backend(artifact: Artifact, wanted: str | None = None) -> str:
             f"{artifact.folder} has no {wanted} net. Make it with `doctune export {artifact.folder}{option}`."
         )
     return wanted
+
+
+def target_outputs(num_targets: int) -> tuple[str, ...]:
+    """What a net with several heads calls their logits, (B, L) each, in the order of the targets."""
+    return tuple(f"logits_{number}" for number in range(num_targets))
 
 
 def onnx_files(artifact: Artifact, backend: str) -> dict[str, Path]:

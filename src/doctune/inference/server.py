@@ -38,7 +38,7 @@ from doctune import __version__
 from doctune.documents import Answer, Document
 from doctune.errors import ArtifactError, ConfigError, DoctuneError
 from doctune.inference import server_messages as wire
-from doctune.inference.artifact import Artifact, load_artifact
+from doctune.inference.artifact import Artifact, load_artifact, require_one_head
 from doctune.inference.engine import Engine, load
 from doctune.inference.nets import choose_backend
 from doctune.inference.server_app import AskJob, Computed, FileSettings, Job, PredictJob, make_app
@@ -125,6 +125,7 @@ def serve(run: Path, settings: ServerSettings) -> bool:
     if not hasattr(os, "fork"):
         raise ConfigError("doctune serve needs a system that can fork, such as Linux or macOS.")
     artifact = load_artifact(run)
+    require_one_head(artifact, "`doctune serve`")
     backend = choose_backend(artifact, settings.backend)
     _check_port(settings)
     server = _Server(artifact, backend, settings)

@@ -181,14 +181,15 @@ class FixedBalance(nn.Module):
             raise ValueError(f"weights={list(weights)}: none may be negative, and one must be above 0.")
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32), persistent=False)
 
-    def forward(self, sums: LossSums, normalisers: Tensor) -> Tensor:
+    def forward(self, sums: LossSums, scales: Tensor) -> Tensor:
         """What a micro-batch adds to the objective of its effective batch, a scalar.
 
         Args:
             sums: of the micro-batch.
-            normalisers: (K,), texts of the effective batch that know each target; with 0 of them it adds nothing.
+            scales: (K,), 1 / texts of the effective batch that know each target, 0 where none does; times whatever
+                undoes a later division, such as that by the accumulation.
         """
-        return (self.weights * sums.totals / normalisers.clamp_min(1)).sum()
+        return (self.weights * sums.totals * scales).sum()
 
     def current_weights(self) -> Tensor:
         """What each target's mean loss is multiplied by, (K,)."""
@@ -214,13 +215,13 @@ class UncertaintyBalance(nn.Module):
         """s, (K,), bounded by a tanh, which has a slope everywhere: a clamp would hold what has reached it for good."""
         return LOG_VARIANCE_BOUND * torch.tanh(self.raw / LOG_VARIANCE_BOUND)
 
-    def forward(self, sums: LossSums, normalisers: Tensor) -> Tensor:
+    def forward(self, sums: LossSums, scales: Tensor) -> Tensor:
         """What a micro-batch adds to the objective of its effective batch, a scalar; see `FixedBalance.forward`.
 
         The penalty s / 2 is shared out to the texts that know the target, so that the micro-batches add up to it.
         """
         s = self.log_variances()
-        return ((torch.exp(-s) * sums.totals + s / 2 * sums.counts) / normalisers.clamp_min(1)).sum()
+        return ((torch.exp(-s) * sums.totals + s / 2 * sums.counts) * scales).sum()
 
     def current_weights(self) -> Tensor:
         """What each target's mean loss is multiplied by, (K,), without gradients."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from doctune.labels import Labels
+from doctune.reports.part_scores import score_part
 from doctune.reports.records import Predictions, read_predictions
-from doctune.reports.run import score_part
 from doctune.reports.suspects import Suspect, find_suspects
 from doctune.reports.verdict import METRIC_WORDS, judged_metric
 from doctune.scoring.classification import class_scores, confusion_matrix

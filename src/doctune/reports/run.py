@@ -19,13 +19,22 @@ from numpy.typing import NDArray
 
 from doctune.errors import ArtifactError
 from doctune.files import write_json, write_text, written_whole
-from doctune.reports import facts, html, plots, reader
+from doctune.reports import facts, html, plots, reader, targets
 from doctune.reports.methods import describe_methods
-from doctune.reports.records import QUESTION_ANSWERING, ChunkWeight, Predictions, RunRecords, read_run, read_task
+from doctune.reports.part_scores import score_part
+from doctune.reports.records import (
+    MULTI_TASK,
+    QUESTION_ANSWERING,
+    TASKS,
+    ChunkWeight,
+    Predictions,
+    RunRecords,
+    read_run,
+    read_task,
+)
 from doctune.reports.summary import summarize
 from doctune.reports.verdict import PART_WORDS, judge, judged_metric
-from doctune.scoring.classification import STATISTICS, class_scores, confusion_matrix, document_log_losses, score
-from doctune.scoring.intervals import bootstrap_intervals, bootstrap_mean_interval
+from doctune.scoring.classification import class_scores, confusion_matrix
 
 SCHEMA = 1
 METRICS = ("val/f1_macro", "val/accuracy")
@@ -50,8 +59,11 @@ def write_report(run: Path) -> Path:
     Raises:
         ArtifactError: a file of the run is missing or damaged; the message names it.
     """
-    if read_task(run) == QUESTION_ANSWERING:
+    task = read_task(run, (*TASKS, MULTI_TASK))
+    if task == QUESTION_ANSWERING:
         return reader.write_report(run)
+    if task == MULTI_TASK:
+        return targets.write_report(run)
     records = read_run(run)
     report = build_report(records)
     folder = run / "report"
@@ -107,17 +119,6 @@ def _judged_part(records: RunRecords) -> tuple[str, Predictions]:
     if records.val is not None:
         return "val", records.val
     raise ArtifactError(f"{records.folder}: neither predictions/test.parquet nor val.parquet has a row.")
-
-
-def score_part(predictions: Predictions | None, num_labels: int) -> dict[str, Any] | None:
-    """The scores of a part with 95 % intervals; None for a part without documents."""
-    if predictions is None:
-        return None
-    scores = score(predictions.truth, predictions.predicted, num_labels, predictions.probabilities).to_dict()
-    confusion = confusion_matrix(predictions.truth, predictions.predicted, num_labels)
-    intervals = {name: list(bounds) for name, bounds in bootstrap_intervals(confusion, STATISTICS).items()}
-    losses = document_log_losses(predictions.truth, predictions.probabilities)
-    return scores | {"ci95": intervals | {"log_loss": list(bootstrap_mean_interval(losses))}}
 
 
 def _per_class(records: RunRecords, confusion: NDArray[np.int64]) -> list[dict[str, Any]]:

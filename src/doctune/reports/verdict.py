@@ -30,18 +30,26 @@ METRIC_WORDS = {
     "log_loss": "log loss",
 }
 ANSWER_METRIC_WORDS = {"f1": "F1", "exact_match": "exact match"}
-ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS
+LABEL_SET_METRIC_WORDS = {"f1_micro": "micro F1"}
+ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS | LABEL_SET_METRIC_WORDS
 PART_WORDS = {"test": "test", "val": "validation"}
 BASELINE_WORDS = {
     "tfidf_svm": "TF-IDF + linear SVM",
     "forest": "TF-IDF + random forest",
     "majority": "majority class",
+    "tfidf_logistic": "TF-IDF + logistic regression",
+    "label_prior": "label shares",
     "first_chunk": "first chunk only",
     "lexical": "lexical baseline",
     "untrained": "untrained model",
     "no_answer": "never answering",
 }
-SHORT_BASELINE_WORDS = {"tfidf_svm": "TF-IDF", "forest": "random forest", "no_answer": "no-answer"}
+SHORT_BASELINE_WORDS = {
+    "tfidf_svm": "TF-IDF",
+    "tfidf_logistic": "TF-IDF",
+    "forest": "random forest",
+    "no_answer": "no-answer",
+}
 CAVEATS = {
     "test": "",
     "val": " There is no test part: these {noun}s chose the checkpoint, so the score flatters.",

@@ -25,7 +25,9 @@ from doctune.training import build
 from doctune.training.config import Config
 from doctune.training.data.chunks import ChunkDataModule
 from doctune.training.data.file_content import FileContentDataModule, Reading
+from doctune.training.data.multi_task import MultiTaskDataModule
 from doctune.training.modules.classification import ClassificationModule
+from doctune.training.modules.multi_task import MultiTaskModule
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +37,12 @@ _TRIED_DOCUMENTS = 4
 def encoder_outputs(
     config: Config,
     precision: str,
-    module: ClassificationModule,
-    datamodule: FileContentDataModule | ChunkDataModule,
+    module: ClassificationModule | MultiTaskModule,
+    datamodule: FileContentDataModule | ChunkDataModule | MultiTaskDataModule,
 ) -> Mapping[str, NDArray[np.float32]]:
     """What the frozen encoder gives for every row of the datamodule's readings, memory-mapped; cached.
 
-    Of documents it is (R, F, D) per part, of chunks (R, D).
+    Of documents it is (R, F, D) per part, of chunks and of texts with several targets (R, D).
     """
     readings = datamodule.readings()
     cache = Path(config.data.cache_dir) / "features"
@@ -67,7 +69,7 @@ def _key(encoder: str, reading: Reading) -> str:
     return hashlib.sha256(f"{encoder} {reading.tokens}".encode()).hexdigest()[:16]
 
 
-def _fingerprint(module: ClassificationModule, precision: str) -> str:
+def _fingerprint(module: ClassificationModule | MultiTaskModule, precision: str) -> str:
     """Of what gives the rows: the encoder's weights, what is kept of its output, and the precision."""
     digest = hashlib.sha256(f"{precision} {module.stored}".encode())
     for name, weights in module.net.base_model.state_dict().items():

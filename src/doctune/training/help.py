@@ -22,7 +22,8 @@ examples:
 choices (* is the default):
 """
 _TAIL = """
-Keys and what they mean: src/doctune/training/config.py. A sweep: {command} -m optim.lr=1e-5,3e-5
+Keys and what they mean: src/doctune/training/config_schema.py and config_data.py
+A sweep: {command} -m optim.lr=1e-5,3e-5
 Hydra's own options: {command} --hydra-help
 """
 _PURPOSES = {

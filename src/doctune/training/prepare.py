@@ -10,8 +10,8 @@ from doctune.corpus.prepare import Corpus, describe_account
 from doctune.corpus.question_lengths import analyse_lengths, describe_lengths
 from doctune.corpus.question_tokens import tokenise_questions
 from doctune.corpus.store import prune
-from doctune.training import questions, sources
-from doctune.training.config import ChunksConfig, Config, SquadConfig
+from doctune.training import questions, sources, targets
+from doctune.training.config import ChunksConfig, Config, MultiTaskConfig, SquadConfig
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ def prepare(config: Config, run: Path) -> None:
         log.info("Cache entries unused for %g days: %d removed.", data.prune_unused_days, len(gone))
     if isinstance(data, SquadConfig):
         _prepare_questions(config, data, run)
+    elif isinstance(data, MultiTaskConfig):
+        _prepare_targets(config, data, run)
     else:
         _prepare_files(config, run)
 
@@ -68,3 +70,9 @@ def _prepare_questions(config: Config, data: SquadConfig, run: Path) -> None:
         lengths = analyse_lengths(source.backend, asked, tokens, settings)
         log.info("%s, %d questions. %s", part, len(asked), describe_lengths(lengths, settings))
     log.info("Windows are in %s, the account and the split in %s.", tokens.folder.parent, run / "data")
+
+
+def _prepare_targets(config: Config, data: MultiTaskConfig, run: Path) -> None:
+    corpus = targets.corpus(data, config.split)
+    corpus.write(run / "data")
+    log.info("The account and the split are in %s.", run / "data")

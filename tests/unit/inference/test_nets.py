@@ -129,7 +129,7 @@ def test_a_task_that_is_not_run_from_a_model_folder_is_named(tiny_model, tmp_pat
     (folder / "doctune.json").write_text(json.dumps(settings))
     sentence = (
         f"{folder} was trained for translation, which is not run from a model folder; these are: classification, "
-        "question_answering, hierarchical_classification."
+        "question_answering, hierarchical_classification, multi_task."
     )
     with pytest.raises(ArtifactError, match=f"^{re.escape(sentence)}$"):
         choose_backend(load_artifact(folder))

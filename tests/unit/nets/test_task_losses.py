@@ -128,7 +128,7 @@ def test_any_micro_batches_give_the_gradients_of_the_whole_effective_batch(balan
         for parameter in weigh.parameters():
             parameter.copy_(torch.tensor([0.7, -0.4]))
     weigh = weigh.double()
-    normalisers = torch.tensor([4, 5])
+    scales = torch.tensor([1 / 4, 1 / 5], dtype=torch.float64)
 
     def gradients(sizes):
         weigh.zero_grad()
@@ -136,7 +136,7 @@ def test_any_micro_batches_give_the_gradients_of_the_whole_effective_batch(balan
         parts = zip(*(each.split(sizes) for each in (*scores, TAGS, KINDS)), strict=True)
         total = 0.0
         for tag_scores, kind_scores, tags, kinds in parts:
-            part = weigh(losses([tag_scores, kind_scores], [tags, kinds]), normalisers)
+            part = weigh(losses([tag_scores, kind_scores], [tags, kinds]), scales)
             part.backward()
             total += part.item()
         return total, [each.grad for each in scores] + [parameter.grad for parameter in weigh.parameters()]
@@ -149,7 +149,7 @@ def test_any_micro_batches_give_the_gradients_of_the_whole_effective_batch(balan
 
 def test_fixed_weights_are_those_of_the_mean_losses():
     sums = LossSums(torch.tensor([6.0, 10.0]), torch.tensor([3, 2]))
-    assert FixedBalance([1.0, 0.5])(sums, sums.counts).item() == pytest.approx(1.0 * 2 + 0.5 * 5)
+    assert FixedBalance([1.0, 0.5])(sums, 1 / sums.counts).item() == pytest.approx(1.0 * 2 + 0.5 * 5)
     assert FixedBalance([1.0, 0.5]).current_weights().tolist() == [1.0, 0.5]
 
 
@@ -160,7 +160,7 @@ def test_uncertainty_is_the_papers_form_for_classification():
     s = [3 * math.tanh(0.8 / 3), 3 * math.tanh(-0.5 / 3)]
     sums = LossSums(torch.tensor([6.0, 10.0]), torch.tensor([3, 2]))
     expected = math.exp(-s[0]) * 2 + s[0] / 2 + math.exp(-s[1]) * 5 + s[1] / 2
-    assert balance(sums, sums.counts).item() == pytest.approx(expected, rel=1e-6)
+    assert balance(sums, 1 / sums.counts).item() == pytest.approx(expected, rel=1e-6)
     assert balance.current_weights().tolist() == pytest.approx([math.exp(-s[0]), math.exp(-s[1])])
     assert UncertaintyBalance(3).current_weights().tolist() == [1, 1, 1]
 
@@ -208,7 +208,7 @@ def test_the_weight_of_a_noisy_task_falls_below_that_of_a_learnable_one():
         hidden = torch.tanh(body(fresh))
         noise = torch.randint(0, 2, (256,))
         sums = losses([head(hidden) for head in heads], [learnable, noise])
-        balance(sums, sums.counts).backward()
+        balance(sums, 1 / sums.counts).backward()
         optimizer.step()
         if step % 100 == 99:
             clear, noisy = balance.current_weights().tolist()

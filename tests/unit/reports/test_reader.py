@@ -46,7 +46,8 @@ def test_a_task_without_a_report_is_refused(make_reader_run):
     with pytest.raises(ArtifactError) as caught:
         write_report(run)
     assert str(caught.value) == (
-        f"{run / 'environment.json'}: the task 'translation' has no report; known: classification, question_answering."
+        f"{run / 'environment.json'}: the task 'translation' has no report; known: classification, question_answering, "
+        "multi_task."
     )
 
 

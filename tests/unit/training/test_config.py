@@ -142,7 +142,7 @@ def test_contradictions_are_refused_in_a_sentence(compose, overrides, sentence):
 
 
 def test_a_forest_without_skops_is_refused_before_anything_starts(compose, monkeypatch):
-    monkeypatch.setattr("doctune.training.config.find_spec", lambda package: None)
+    monkeypatch.setattr("doctune.training.config_checks.find_spec", lambda package: None)
     with pytest.raises(ConfigError, match=r"cascade\.forest=true needs skops: pip install 'doctune\[cascade\]'"):
         compose("cascade.forest=true")
     compose()

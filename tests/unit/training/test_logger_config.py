@@ -7,11 +7,12 @@ import pytest
 
 from doctune.errors import ConfigError
 from doctune.training import config as schema
+from doctune.training import config_checks
 
 
 @pytest.mark.parametrize("package", ["mlflow", "wandb"])
 def test_a_missing_package_is_named_with_the_command_that_installs_it(package, compose, monkeypatch):
-    monkeypatch.setattr(schema, "find_spec", lambda name: None if name == package else find_spec(name))
+    monkeypatch.setattr(config_checks, "find_spec", lambda name: None if name == package else find_spec(name))
     with pytest.raises(ConfigError) as refused:
         compose(f"logger={package}")
     assert str(refused.value).splitlines()[1:] == [

@@ -34,7 +34,7 @@ class Chance:
     `uniform_loss` is that of the first step, `choices` says the number of what it chooses from; `train_loss` is what
     can be had on the training examples without reading them, and `prior` says how. `levels` are the validation scores
     of the baseline `name`, `words` say for each of them how it is reached, and `remedy` what may help where a run is
-    worse.
+    worse; `weights_remedy` what helps where the loss has extreme weights.
     """
 
     uniform_loss: float
@@ -45,6 +45,10 @@ class Chance:
     levels: dict[str, float]
     words: dict[str, str]
     remedy: str
+    weights_remedy: str = (
+        "loss.class_weights=effective, data.sampling.method=oversample data.sampling.strength=0.5, or "
+        "split.small_classes=merge"
+    )
 
 
 @dataclass(frozen=True)
@@ -108,8 +112,7 @@ class LearningGuards(Callback):
                 "class_weights",
                 0,
                 f"The class weights are extreme: the rarest class counts {ratio:,.0f} times as much as the commonest, "
-                "so single documents can unsettle training. To try: loss.class_weights=effective, "
-                "data.sampling.method=oversample data.sampling.strength=0.5, or split.small_classes=merge.",
+                f"so single documents can unsettle training. To try: {self._chance.weights_remedy}.",
             )
 
     def on_train_batch_end(

@@ -75,10 +75,18 @@ class BatchedDataModule(LightningDataModule, ABC):
         """Which training examples an epoch shows; None: each once."""
         return None
 
+    def known_targets(self) -> NDArray[np.bool_] | None:
+        """Which of K targets are known of each training example, (N, K); None where there are no targets."""
+        return None
+
     def train_dataloader(self) -> DataLoader[Batch]:
         """Length-aware batches; Lightning sets the epoch through the sampler."""
         batches = LengthAwareBatches(
-            self.lengths("train"), self._ranked_plan(), seed=self._seed, sampling=self.sampling()
+            self.lengths("train"),
+            self._ranked_plan(),
+            seed=self._seed,
+            sampling=self.sampling(),
+            known=self.known_targets(),
         )
         if self.trainer is not None:
             # Lightning asks for the first batches before it sets the epoch, and workers prepare them at once. A new run

@@ -28,6 +28,8 @@ class MicroBatch(NamedTuple):
     `scale` times the sum of the documents' losses is what `backward` gets, such that, after Lightning has divided by
     the accumulation and DDP has averaged over the ranks, an effective batch has the gradients of its mean loss, also
     where the last one is smaller. It is 0 for a stand-in document of a rank that has none left.
+    `target_scales` is the same for each of K targets, whose loss is a mean over the texts that know it: 0 where no text
+    of the effective batch does.
     `ends_step` marks the last one of an effective batch. `seed` and `repeats` (how often the epoch has drawn each
     document before) are what random views of the documents depend on; without a seed they are shown as they are.
     """
@@ -37,6 +39,7 @@ class MicroBatch(NamedTuple):
     ends_step: bool = True
     seed: tuple[int, int] | None = None
     repeats: tuple[int, ...] = ()
+    target_scales: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class LengthAwareBatches(Sampler[MicroBatch]):
         plan: how effective batches are cut.
         seed: with the epoch it determines the order.
         sampling: which documents an epoch shows; None shows each once.
+        known: which targets are known of each document, (N, K); None where all documents count alike.
     """
 
     def __init__(
@@ -89,12 +93,14 @@ class LengthAwareBatches(Sampler[MicroBatch]):
         *,
         seed: int,
         sampling: ClassSampling | None = None,
+        known: NDArray[np.bool_] | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.plan = plan
         self.seed = seed
         self.epoch = 0
         self._sampling = sampling
+        self._known = known
         self._skip = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -135,7 +141,17 @@ class LengthAwareBatches(Sampler[MicroBatch]):
             for places in self.plan.share(batch):
                 chosen = list(places.indices)
                 documents, times = (tuple(each[chosen].tolist()) for each in (drawn, repeats))
-                yield places._replace(indices=documents, seed=(self.seed, self.epoch), repeats=times)
+                scales = self._target_scales(drawn[batch], places.scale)
+                yield places._replace(
+                    indices=documents, seed=(self.seed, self.epoch), repeats=times, target_scales=scales
+                )
+
+    def _target_scales(self, documents: Ids, scale: float) -> tuple[float, ...]:
+        """The scale of an effective batch's mean, for each target over the documents that know it."""
+        if self._known is None:
+            return ()
+        counts = self._known[documents].sum(axis=0).tolist()
+        return tuple(scale * len(documents) / count if count else 0.0 for count in counts)
 
     def _effective_batches(self, lengths: Ids, rng: np.random.Generator) -> list[Ids]:
         """Places in the order that was drawn, whose documents have these lengths."""

@@ -61,25 +61,8 @@ class TokenDataset(Dataset[Batch]):
         return len(self._tokens)
 
     def __getitems__(self, micro: MicroBatch) -> Batch:
-        windows = self._shown(micro)
-        longest = max(len(window) for window in windows)
-        ids = np.full((len(windows), longest), self._pad_id, dtype=np.int64)
-        mask = np.zeros((len(windows), longest), dtype=np.int64)
-        for row, window in enumerate(windows):
-            ids[row, : len(window)] = window
-            mask[row, : len(window)] = 1
-        return {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask),
-            "tokens": int(mask.sum()),
-            **rest_of_batch(micro, self._label_ids),
-        }
-
-    def _shown(self, micro: MicroBatch) -> list[NDArray[np.int32]]:
-        if self._views is None or micro.seed is None:
-            return [self._tokens[index] for index in micro.indices]
-        shown = zip(micro.indices, micro.repeats, strict=True)
-        return [self._views.window(self._tokens, index, micro.seed, repeat) for index, repeat in shown]
+        windows = shown_windows(self._tokens, micro, self._views)
+        return padded_windows(windows, self._pad_id) | rest_of_batch(micro, self._label_ids)
 
 
 class FeatureDataset(Dataset[Batch]):
@@ -100,6 +83,29 @@ class FeatureDataset(Dataset[Batch]):
             "tokens": int(self._lengths[rows].sum()),
             **rest_of_batch(micro, self._label_ids),
         }
+
+
+def shown_windows(tokens: Tokens, micro: MicroBatch, views: RandomViews | None) -> list[NDArray[np.int32]]:
+    """The token ids of each document of a micro-batch, as training or evaluation sees it."""
+    if views is None or micro.seed is None:
+        return [tokens[index] for index in micro.indices]
+    shown = zip(micro.indices, micro.repeats, strict=True)
+    return [views.window(tokens, index, micro.seed, repeat) for index, repeat in shown]
+
+
+def padded_windows(windows: Sequence[NDArray[np.int32]], pad_id: int) -> Batch:
+    """input_ids and attention_mask (B, T) of B windows, padded at the end to the longest, and tokens, the real ones."""
+    longest = max(len(window) for window in windows)
+    ids = np.full((len(windows), longest), pad_id, dtype=np.int64)
+    mask = np.zeros((len(windows), longest), dtype=np.int64)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = window
+        mask[row, : len(window)] = 1
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "tokens": int(mask.sum()),
+    }
 
 
 def rest_of_batch(micro: MicroBatch, label_ids: torch.Tensor) -> Batch:

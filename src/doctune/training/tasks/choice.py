@@ -7,10 +7,15 @@ from pathlib import Path
 from doctune.errors import ConfigError
 from doctune.training.config import Config
 from doctune.training.record import RunRecord
-from doctune.training.tasks import chunks, classification, squad
+from doctune.training.tasks import chunks, classification, multi_task, squad
 from doctune.training.tasks.task import Task
 
-PREPARATIONS = {"file_content": classification.prepare, "chunks": chunks.prepare, "squad": squad.prepare}
+PREPARATIONS = {
+    "file_content": classification.prepare,
+    "chunks": chunks.prepare,
+    "squad": squad.prepare,
+    "multi_task": multi_task.prepare,
+}
 
 
 def prepare_task(config: Config, run: Path, record: RunRecord) -> Task:
