@@ -11,6 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from doctune.corpus.targets import TargetSpec
+from doctune.labels import Labels
+
 # What a word does, by the hidden dimensions that are hot in it: 0 makes it a start, 1 an end, others weaken it.
 KNOWN_WORDS = {
     "maria": (0,),
@@ -20,6 +23,9 @@ KNOWN_WORDS = {
     "lyon": (0, 1, 2, 3),
 }
 DIM = 8
+# Those of the tiny model of several targets, whose thresholds let every `a` and no `c` through.
+KIND_TARGET = TargetSpec("kind", "single", Labels(("x", "y")))
+TAGS_TARGET = TargetSpec("tags", "multi", Labels(("a", "b", "c")))
 
 
 def save_known_reader(run, *, no_answer_threshold=None):
@@ -30,7 +36,6 @@ def save_known_reader(run, *, no_answer_threshold=None):
 
     from doctune.decode.answers import SpanSettings
     from doctune.inference.artifact import Artifact, ReadingSettings
-    from doctune.labels import Labels
     from doctune.nets.encoder import scratch_tokenizer
     from doctune.text.extract import ExtractSettings
     from doctune.text.questions import WindowSettings
@@ -72,15 +77,15 @@ def save_tiny_model(folder, task, encoder_folder):
     import transformers as hf
 
     from doctune.decode.answers import SpanSettings
-    from doctune.inference.artifact import Artifact, ReadingSettings
-    from doctune.labels import Labels
+    from doctune.inference.artifact import Artifact, ReadingSettings, TargetSettings
     from doctune.nets.hierarchy import HierarchySettings, hierarchical_classifier
+    from doctune.nets.multi_task import MultiTaskSettings, multi_task_classifier
     from doctune.text.chunks import ChunkSettings
     from doctune.text.extract import ExtractSettings
     from doctune.text.questions import WindowSettings
 
     shutil.copytree(encoder_folder, folder)
-    labels, reading, chunks = Labels(("code", "invoice", "recipe")), None, None
+    labels, reading, chunks, targets = Labels(("code", "invoice", "recipe")), None, None, ()
     torch.manual_seed(1)
     if task == "classification":
         config = hf.AutoConfig.from_pretrained(folder, num_labels=len(labels), id2label=labels.id2label)
@@ -88,6 +93,12 @@ def save_tiny_model(folder, task, encoder_folder):
     elif task == "question_answering":
         net = hf.AutoModelForQuestionAnswering.from_pretrained(folder)
         reading, labels = ReadingSettings(WindowSettings(48, 12, 16), SpanSettings(6, 5, 48)), Labels(())
+    elif task == "multi_task":
+        labels, targets = Labels(()), (TargetSettings(KIND_TARGET), TargetSettings(TAGS_TARGET, (0.0, 0.5, 1.0)))
+        specs = [target.spec for target in targets]
+        net = multi_task_classifier(
+            hf.AutoConfig.from_pretrained(folder), specs, str(folder), MultiTaskSettings("mean")
+        )
     else:
         chunks = ChunkSettings(16, 4, 6, "head")
         config = hf.AutoConfig.from_pretrained(folder)
@@ -96,7 +107,7 @@ def save_tiny_model(folder, task, encoder_folder):
         for name, parameter in net.named_parameters():
             parameter.mul_(5 if parameter.ndim > 1 and "embeddings" not in name else 1)
     net.save_pretrained(folder)
-    Artifact(folder, task, labels, 48, ExtractSettings(), reading, chunks).save()
+    Artifact(folder, task, labels, 48, ExtractSettings(), reading, chunks, targets=targets).save()
     return folder
 
 
@@ -258,6 +269,7 @@ def exported_model(tiny_model, tmp_path_factory):
     from doctune.inference.artifact import load_artifact
 
     made = {}
+    trace = export._export_graphs  # the real one, also while `traced_before` stands in for it
 
     def make(task="classification", kind="distilbert"):
         if (task, kind) not in made:
@@ -267,6 +279,7 @@ def exported_model(tiny_model, tmp_path_factory):
                 declare_token_types(folder)
             artifact = load_artifact(folder)
             with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(export, "_export_graphs", trace)
                 patch.setattr(export, "MIN_AGREEMENT", 0.0)  # what the random nets lose to int8 is not the point
                 export.export(artifact, examples_of(artifact), int8=True)
             made[task, kind] = folder

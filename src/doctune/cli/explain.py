@@ -31,11 +31,12 @@ if TYPE_CHECKING:
     from doctune.inference.artifact import Artifact
     from doctune.inference.explainer import Explainer
     from doctune.inference.explanation import Explanation
+    from doctune.labels import Labels
 
 EXAMPLE = "doctune explain outputs/2026-01-31/12-00-00 letter.pdf --out why.html"
 FORMATS = ("text", "json", "html")
 STEPS, TOP_CHUNKS = 50, 3
-_LABELS_NAMED = 20
+_NAMES_SHOWN = 20
 _SUFFIX = re.compile(r"\.\w{1,8}$")
 
 
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", type=Path, metavar="RUN", help="a finished run's folder, or its model/ folder")
     add("items", nargs="+", metavar="FILE|TEXT", help="files, and texts in quotation marks")
     add("--label", metavar="NAME", help="why (or why not) this label; default: the predicted one")
+    add("--target", metavar="NAME", help="of a model that tells several: which one; default: its first")
     add("--question", metavar="TEXT", help="what is asked, for a model that answers questions")
     add(
         "--steps",
@@ -112,15 +114,29 @@ def _refuse_unfit(args: argparse.Namespace, artifact: Artifact) -> None:
         raise ConfigError(f"--question is for readers, and {args.run} was trained for {artifact.task}: leave it out.")
     if artifact.chunks is None and args.top_chunks is not None:
         raise ConfigError(f"--top-chunks is for long documents, and {args.run} reads no chunks: leave it out.")
-    if args.label is not None and args.label not in artifact.labels.names:
-        raise ConfigError(_unknown_label(args.label, artifact.labels.names))
+    if args.target is not None and not artifact.targets:
+        raise ConfigError(f"--target is for models that tell several, and {args.run} tells one: leave it out.")
+    _refuse_unknown("target", args.target, [target.spec.name for target in artifact.targets])
+    _refuse_unknown("label", args.label, _labels(args, artifact).names)
 
 
-def _unknown_label(label: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(label, names, n=1)
-    hint = f" Did you mean --label {close[0]}?" if close else ""
-    more = f" and {len(names) - _LABELS_NAMED} more" if len(names) > _LABELS_NAMED else ""
-    return f"--label {label}: the model has no such label.{hint} It has {', '.join(names[:_LABELS_NAMED])}{more}."
+def _labels(args: argparse.Namespace, artifact: Artifact) -> Labels:
+    """Those of the model, or of the target that is explained."""
+    if not artifact.targets:
+        return artifact.labels
+    specs = [target.spec for target in artifact.targets]
+    return next(spec.labels for spec in specs if args.target in (None, spec.name))
+
+
+def _refuse_unknown(kind: str, given: str | None, names: Sequence[str]) -> None:
+    if given is None or given in names:
+        return
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f" Did you mean --{kind} {close[0]}?" if close else ""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    raise ConfigError(
+        f"--{kind} {given}: the model has no such {kind}.{hint} It has {', '.join(names[:_NAMES_SHOWN])}{more}."
+    )
 
 
 def _settings(artifact: Artifact) -> ExtractSettings:
@@ -173,7 +189,7 @@ def _explainer(artifact: Artifact, args: argparse.Namespace) -> Explainer:
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         raise ArtifactError(f"Explanations need {missing}: pip install 'doctune[explain]'.") from error
-    wanted = Wanted(args.label, args.question, args.steps, args.top_chunks or TOP_CHUNKS)
+    wanted = Wanted(args.label, args.target, args.question, args.steps, args.top_chunks or TOP_CHUNKS)
     return load_explainer(artifact, wanted)
 
 

@@ -119,20 +119,6 @@ def load_artifact(run: Path) -> Artifact:
         raise ArtifactError(f"{folder / SETTINGS_FILE} cannot be used: {type(error).__name__}: {error}.") from error
 
 
-def require_one_head(artifact: Artifact, command: str) -> None:
-    """Refuse a model with several targets where `command` knows those with one head only.
-
-    Raises:
-        ArtifactError: it has several.
-    """
-    if artifact.targets:
-        names = ", ".join(target.spec.name for target in artifact.targets)
-        raise ArtifactError(
-            f"{artifact.folder} tells several targets ({names}), and {command} takes a model with one head. Their "
-            "labels: `doctune predict`, `Engine.predict_targets`."
-        )
-
-
 @dataclass(frozen=True)
 class SpecialTokens:
     """The ids of the token that fills up a batch and of the one that can stand for no answer, None without one."""

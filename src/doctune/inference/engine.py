@@ -13,7 +13,7 @@ from doctune.decode.classification import predictions
 from doctune.decode.multi_task import TargetPrediction, multi_task_predictions
 from doctune.documents import Answer, Document, FilePrediction, Prediction
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, load_artifact, require_one_head
+from doctune.inference.artifact import Artifact, load_artifact
 from doctune.inference.classifiers import ChunkClassifier, Classifier, TargetClassifier, WindowClassifier
 from doctune.inference.nets import Net, choose_backend, open_nets
 from doctune.inference.reader import Reader
@@ -178,7 +178,12 @@ class Engine:
 
     def _needs_classifier(self) -> Classifier:
         if self._classifier is None:
-            require_one_head(self.artifact, "`Engine.predict`")
+            if self.artifact.targets:
+                names = ", ".join(target.spec.name for target in self.artifact.targets)
+                raise ArtifactError(
+                    f"{self.artifact.folder} tells several targets ({names}), where a classifier with one head is "
+                    "needed. What it tells: `doctune predict`, `Engine.predict_targets`."
+                )
             raise ArtifactError(
                 f"{self.artifact.folder} was trained for {self.artifact.task}; labels need a classifier, which a run "
                 "with data=ifmos or data=chunks trains."

@@ -8,7 +8,7 @@ Shapes: S steps, C chunks of a document, T tokens, K scores, D hidden, L labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from textwrap import shorten
@@ -16,17 +16,20 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from doctune.decode.classification import predictions, probabilities
+from doctune.decode.multi_task import TargetPrediction, target_predictions, target_probabilities
 from doctune.documents import Answer, Document, Prediction
-from doctune.inference.artifact import Artifact, load_tokenizer, require_one_head
+from doctune.inference.artifact import Artifact, TargetSettings, load_tokenizer
 from doctune.inference.attribution import TokenAttributions, attribute
 from doctune.inference.explanation import Attribution, ChunkWeight, Explanation, Passage, Piece, passage
 from doctune.inference.graphs import TorchNet, graphs
 from doctune.inference.reader import Reader
+from doctune.labels import Labels
 from doctune.text.chunks import Chunk, chunk
 from doctune.text.questions import QuestionWindow
 
@@ -35,6 +38,9 @@ NO_ANSWER = (
 )
 _OPENING_CHARS = 80
 
+# Scores (K,) -> what becomes of them among their rivals, (K,).
+Chances = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -42,12 +48,14 @@ class Wanted:
 
     Attributes:
         label: None takes the predicted one.
+        target: of a model that tells several; None takes its first one.
         question: for a reader.
         steps: of the integral, to begin with.
         top_chunks: so many chunks of a long document are explained token by token, those that count most.
     """
 
     label: str | None = None
+    target: str | None = None
     question: str | None = None
     steps: int = 50
     top_chunks: int = 3
@@ -64,9 +72,10 @@ def load_explainer(artifact: Artifact, wanted: Wanted) -> Explainer:
     """The explainer for a model's task.
 
     Raises:
-        ArtifactError: the folder's weights or tokenizer cannot be loaded, or it tells several targets.
+        ArtifactError: the folder's weights or tokenizer cannot be loaded.
     """
-    require_one_head(artifact, "`doctune explain`")
+    if artifact.targets:
+        return TargetExplainer(artifact, wanted)
     if artifact.task == "question_answering":
         return AnswerExplainer(artifact, wanted)
     if artifact.task == "hierarchical_classification":
@@ -99,24 +108,34 @@ class LabelExplainer:
         if not places:
             return None
         with torch.no_grad():
-            logits = self._scores(ids.unsqueeze(0))
-        prediction = _prediction(logits, self._artifact)
-        label = self._wanted.label or prediction.label
-        found = attribute(
-            self._scores,
-            _word_embeddings(self._net),
-            ids,
-            _baseline(ids, places, self._special.pad),
-            self._artifact.labels.names.index(label),
-            steps=self._wanted.steps,
-        )
+            outcome, predicted = self._outcome(self._scores(ids.unsqueeze(0)))
+        label = self._wanted.label or predicted
+        index = self._labels.names.index(label)
+        baseline = _baseline(ids, places, self._special.pad)
+        found = attribute(self._scores, _word_embeddings(self._net), ids, baseline, index, steps=self._wanted.steps)
         read = (_passage("text", document.text, places, found),)
-        return _explanation(document, prediction, label, (_of_label(label, found, self._artifact, read),))
+        attribution = _attribution(self._scalar(label), found, index, self._chances, read)
+        return _explanation(document, outcome, label, (attribution,))
 
     def _scores(self, ids: Tensor) -> Tensor:
         """Logits (S, L) of windows (S, T)."""
         logits: Tensor = self._net(ids, torch.ones_like(ids))
         return logits
+
+    @property
+    def _labels(self) -> Labels:
+        return self._artifact.labels
+
+    def _outcome(self, logits: Tensor) -> tuple[Prediction | TargetPrediction, str]:
+        """What the logits (1, L) say, and the label that is explained unless another one is wanted."""
+        prediction = _prediction(logits, self._artifact)
+        return prediction, prediction.label
+
+    def _scalar(self, label: str) -> str:
+        return _logit_words(label)
+
+    def _chances(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return probabilities(scores / self._artifact.temperature)
 
     def _window(self, text: str) -> tuple[Tensor, list[_Place]]:
         """The window that prediction reads, see `doctune.text.windows`: ids (T,), and the tokens that have a place."""
@@ -126,6 +145,39 @@ class LabelExplainer:
         is_text = [not special for special in encoding.special_tokens_mask]
         places = [_Place(token, *encoding.offsets[token]) for token in np.flatnonzero(is_text).tolist()]
         return torch.tensor(encoding.ids), places
+
+
+class TargetExplainer(LabelExplainer):
+    """Explains a label of one target of a model that tells several."""
+
+    def __init__(self, artifact: Artifact, wanted: Wanted) -> None:
+        super().__init__(artifact, wanted)
+        names = [target.spec.name for target in artifact.targets]
+        self._head = 0 if wanted.target is None else names.index(wanted.target)
+
+    def _scores(self, ids: Tensor) -> Tensor:
+        logits: tuple[Tensor, ...] = self._net(ids, torch.ones_like(ids))
+        return logits[self._head]
+
+    @property
+    def _target(self) -> TargetSettings:
+        return self._artifact.targets[self._head]
+
+    @property
+    def _labels(self) -> Labels:
+        return self._target.spec.labels
+
+    def _outcome(self, logits: Tensor) -> tuple[TargetPrediction, str]:
+        """Where no label applies the most probable one is explained."""
+        (prediction,) = target_predictions(self._target.spec, logits.double().numpy(), self._target.thresholds)
+        most_probable = self._labels.names[int(np.argmax(prediction.probabilities))]
+        return prediction, prediction.labels[0] if prediction.labels else most_probable
+
+    def _scalar(self, label: str) -> str:
+        return f"{_logit_words(label)} of the target {self._target.spec.name!r}"
+
+    def _chances(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        return target_probabilities(self._target.spec, scores)
 
 
 class ChunkExplainer:
@@ -179,8 +231,9 @@ class ChunkExplainer:
             steps=self._wanted.steps,
         )
         read = (_passage(f"chunk {number + 1}", text, places, found),)
-        where = f" from chunk {number + 1}, the other chunks held fixed"
-        return _of_label(label, found, self._artifact, read, where)
+        scalar = f"{_logit_words(label)} from chunk {number + 1}, the other chunks held fixed"
+        index, temperature = self._artifact.labels.names.index(label), self._artifact.temperature
+        return _attribution(scalar, found, index, lambda scores: probabilities(scores / temperature), read)
 
     def _encode(self, ids: Tensor) -> Tensor:
         vectors: Tensor = self._encoder(ids, torch.ones_like(ids))
@@ -239,7 +292,7 @@ class AnswerExplainer:
         if question:
             passages.insert(0, _passage("question", self._question, question, found))
         scalar = f"logit of the {('start', 'end')[which]} of the answer {answer.text!r}"
-        return _attribution(scalar, found, token, 1.0, tuple(passages))
+        return _attribution(scalar, found, token, probabilities, tuple(passages))
 
     def _best(self, document: Document) -> tuple[Answer | None, tuple[str, ...]]:
         """The best answer, given or not, with what is to be said if it is not; None in a text without words."""
@@ -374,25 +427,20 @@ def _passage(name: str, text: str, places: Sequence[_Place], found: TokenAttribu
     return passage(name, text, tokens)
 
 
-def _of_label(
-    label: str, found: TokenAttributions, artifact: Artifact, passages: tuple[Passage, ...], where: str = ""
-) -> Attribution:
-    index = artifact.labels.names.index(label)
-    return _attribution(f"logit of the label {label!r}{where}", found, index, artifact.temperature, passages)
+def _logit_words(label: str) -> str:
+    return f"logit of the label {label!r}"
 
 
 def _attribution(
-    scalar: str, found: TokenAttributions, index: int, temperature: float, passages: tuple[Passage, ...]
+    scalar: str, found: TokenAttributions, index: int, chances: Chances, passages: tuple[Passage, ...]
 ) -> Attribution:
-    at_text, at_baseline = (
-        float(probabilities(scores / temperature)[index]) for scores in (found.scores, found.baseline_scores)
-    )
+    at_text, at_baseline = (float(chances(scores)[index]) for scores in (found.scores, found.baseline_scores))
     return Attribution(scalar, at_text, at_baseline, found.completeness, passages)
 
 
 def _explanation(
     document: Document,
-    outcome: Prediction | Answer,
+    outcome: Prediction | TargetPrediction | Answer,
     subject: str,
     attributions: tuple[Attribution, ...],
     chunks: tuple[ChunkWeight, ...] = (),

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from doctune.decode.multi_task import TargetPrediction
 from doctune.documents import Answer, Prediction
 
 # Above it an attribution is computed again with more steps, and a reader of it is warned.
@@ -97,7 +98,7 @@ class Attribution:
 
     Attributes:
         scalar: which score, in words.
-        probability: what the score becomes in a softmax over its rivals.
+        probability: what the score becomes in a softmax over its rivals, or in a sigmoid where it has none.
         baseline_probability: the same with the baseline's tokens.
         completeness: whether the attributions add up.
         passages: what was read.
@@ -140,7 +141,7 @@ class Explanation:
 
     path: str
     num_chars: int
-    outcome: Prediction | Answer
+    outcome: Prediction | TargetPrediction | Answer
     subject: str
     attributions: tuple[Attribution, ...]
     chunks: tuple[ChunkWeight, ...] = ()

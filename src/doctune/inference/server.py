@@ -38,10 +38,10 @@ from doctune import __version__
 from doctune.documents import Answer, Document
 from doctune.errors import ArtifactError, ConfigError, DoctuneError
 from doctune.inference import server_messages as wire
-from doctune.inference.artifact import Artifact, load_artifact, require_one_head
+from doctune.inference.artifact import Artifact, load_artifact
 from doctune.inference.engine import Engine, load
 from doctune.inference.nets import choose_backend
-from doctune.inference.server_app import AskJob, Computed, FileSettings, Job, PredictJob, make_app
+from doctune.inference.server_app import AskJob, Computed, FileSettings, Job, Predicted, PredictJob, make_app
 from doctune.text.sandbox import Limits
 
 HOSTS = ("127.0.0.1", "0.0.0.0", "::")
@@ -125,7 +125,6 @@ def serve(run: Path, settings: ServerSettings) -> bool:
     if not hasattr(os, "fork"):
         raise ConfigError("doctune serve needs a system that can fork, such as Linux or macOS.")
     artifact = load_artifact(run)
-    require_one_head(artifact, "`doctune serve`")
     backend = choose_backend(artifact, settings.backend)
     _check_port(settings)
     server = _Server(artifact, backend, settings)
@@ -177,13 +176,17 @@ class Worker(litserve.LitAPI):
         """What comes of each job of a batch, in order; the texts of all are computed together."""
         assert self._engine is not None, "setup comes first"
         texts = [text for job in jobs if isinstance(job, PredictJob) for text in job.texts]
-        labelled = self._engine.predict(texts) if texts else iter(())  # a reader labels nothing
+        labelled = _predicted(self._engine, texts) if texts else iter(())  # a reader labels nothing
         return [
             Computed(len(jobs), predictions=tuple(islice(labelled, len(job.texts))))
             if isinstance(job, PredictJob)
             else Computed(len(jobs), answers=_answers(self._engine, job))
             for job in jobs
         ]
+
+
+def _predicted(engine: Engine, texts: Sequence[str]) -> Iterator[Predicted]:
+    return engine.predict_targets(texts) if engine.artifact.targets else engine.predict(texts)
 
 
 def _answers(engine: Engine, job: AskJob) -> tuple[Answer, ...]:
@@ -296,6 +299,10 @@ def _info(artifact: Artifact, backend: str, settings: ServerSettings) -> wire.In
     return wire.Info(
         task=artifact.task,
         labels=list(artifact.labels.names),
+        targets=[
+            wire.TargetInfo(name=spec.name, kind=spec.kind, labels=list(spec.labels.names))
+            for spec in (target.spec for target in artifact.targets)
+        ],
         max_length=artifact.max_length,
         backend=backend,
         temperature=artifact.temperature,

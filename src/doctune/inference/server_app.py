@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from doctune import __version__
+from doctune.decode.multi_task import TargetPrediction
 from doctune.documents import Answer, Document, Prediction
 from doctune.inference import server_messages as wire
 from doctune.text.extract import ExtractSettings
@@ -51,6 +52,8 @@ class AskJob:
 
 
 Job = PredictJob | AskJob
+# What is predicted of a text: its label, or a record for each of several targets.
+Predicted = Prediction | tuple[TargetPrediction, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Computed:
     """
 
     num_together: int
-    predictions: tuple[Prediction, ...] = ()
+    predictions: tuple[Predicted, ...] = ()
     answers: tuple[Answer, ...] = ()
 
 
@@ -207,21 +210,20 @@ class _Endpoints:
         if count > limit:
             raise HTTPException(413, f"The request has {count:,} {kind}; send at most {limit:,} at once.")
 
-    async def _predictions(self, texts: tuple[str, ...], response: Response) -> Sequence[Prediction]:
+    async def _predictions(self, texts: tuple[str, ...], response: Response) -> Sequence[Predicted]:
         if not texts:
             return ()
         computed = await self._compute(PredictJob(texts))
         response.headers[BATCH_HEADER] = str(computed.num_together)
         return computed.predictions
 
-    def _shown(self, prediction: Prediction, top_k: int, probabilities: bool) -> wire.Labelled:
-        chances = dict(zip(self._info.labels, prediction.probabilities, strict=True))
-        best = sorted(chances, key=lambda label: -chances[label])[:top_k]
-        return wire.Labelled(
-            label=prediction.label,
-            score=prediction.score,
-            top=[wire.LabelScore(label=label, score=chances[label]) for label in best] if top_k > 1 else None,
-            probabilities=chances if probabilities else None,
+    def _shown(self, predicted: Predicted, top_k: int, probabilities: bool) -> wire.Labelled | wire.Told:
+        if isinstance(predicted, Prediction):
+            asked = _asked_for(self._info.labels, predicted.probabilities, top_k, probabilities)
+            return wire.Labelled(label=predicted.label, score=predicted.score, **asked)
+        told = zip(self._info.targets, predicted, strict=True)
+        return wire.Told(
+            targets={target.name: _of_target(target.labels, each, top_k, probabilities) for target, each in told}
         )
 
     async def _read(self, uploads: Sequence[UploadFile]) -> list[Document]:
@@ -237,7 +239,26 @@ def _refuse_without_text(document: Document) -> None:
         raise HTTPException(422, f"{document.path} gives no text ({document.status}): {reason}.")
 
 
-def _row(document: Document, labelled: wire.Labelled | None) -> wire.LabelledFile:
+def _of_target(
+    labels: Sequence[str], prediction: TargetPrediction, top_k: int, probabilities: bool
+) -> wire.TargetLabels:
+    applying = [
+        wire.LabelScore(label=label, score=prediction.probabilities[labels.index(label)]) for label in prediction.labels
+    ]
+    return wire.TargetLabels(labels=applying, **_asked_for(labels, prediction.probabilities, top_k, probabilities))
+
+
+def _asked_for(labels: Sequence[str], chances: Sequence[float], top_k: int, probabilities: bool) -> dict[str, Any]:
+    """The fields of an answer that are given on request only."""
+    chance_of = dict(zip(labels, chances, strict=True))
+    best = sorted(chance_of, key=lambda label: -chance_of[label])[:top_k]
+    return {
+        "top": [wire.LabelScore(label=label, score=chance_of[label]) for label in best] if top_k > 1 else None,
+        "probabilities": chance_of if probabilities else None,
+    }
+
+
+def _row(document: Document, labelled: wire.Labelled | wire.Told | None) -> wire.LabelledFile:
     found = labelled.model_dump() if labelled is not None else {}
     return wire.LabelledFile(file=document.path, status=document.status, reason=document.reason, **found)
 

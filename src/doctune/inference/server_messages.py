@@ -90,10 +90,24 @@ class Labelled(LabelScore):
     probabilities: dict[str, float] | None = Field(None, description="where asked for: of every label")
 
 
+class TargetLabels(BaseModel):
+    """What is told of one target of a text."""
+
+    labels: list[LabelScore] = Field(description="those that apply, the most probable first; may be none, see /info")
+    top: list[LabelScore] | None = Field(None, description="with top_k above 1: so many labels, the best first")
+    probabilities: dict[str, float] | None = Field(None, description="where asked for: of every label")
+
+
+class Told(BaseModel):
+    """What a model with several targets tells of a text, by target."""
+
+    targets: dict[str, TargetLabels]
+
+
 class Predictions(BaseModel):
     """One prediction per text, in the order of the texts."""
 
-    predictions: list[Labelled]
+    predictions: list[Labelled | Told]
 
 
 class LabelledFile(BaseModel):
@@ -106,6 +120,7 @@ class LabelledFile(BaseModel):
     score: float | None = None
     top: list[LabelScore] | None = None
     probabilities: dict[str, float] | None = None
+    targets: dict[str, TargetLabels] | None = Field(None, description="of a model with several targets, by target")
 
 
 class FilePredictions(BaseModel):
@@ -147,11 +162,20 @@ class Limits(BaseModel):
     max_requests: int = Field(description="requests under way; any more are refused with 503")
 
 
+class TargetInfo(BaseModel):
+    """A target of a model that tells several."""
+
+    name: str
+    kind: str = Field(description='"single": one label per text; "multi": any number of them')
+    labels: list[str] = Field(description="in id order")
+
+
 class Info(BaseModel):
     """What is served."""
 
     task: str
-    labels: list[str] = Field(description="in id order; none for a reader")
+    labels: list[str] = Field(description="in id order; none for a reader and for several targets")
+    targets: list[TargetInfo] = Field([], description="of a model that tells several, in the order of its heads")
     max_length: int = Field(description="tokens of a window")
     backend: str
     temperature: float = Field(description="divides the logits before they become probabilities")

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from doctune.documents import Document, Prediction
+from doctune.decode.multi_task import TargetPrediction
+from doctune.documents import Answer, Document
 from doctune.inference.explanation import (
     MAX_RELATIVE_DELTA,
     MOST_STEPS,
@@ -49,7 +50,9 @@ def for_programs(explanations: Iterable[Explanation], left_out: Iterable[Documen
 def outcome_sentence(explanation: Explanation) -> str:
     """What is explained, and what the model says where that is something else."""
     outcome = explanation.outcome
-    if not isinstance(outcome, Prediction):
+    if isinstance(outcome, TargetPrediction):
+        return _target_sentence(outcome, explanation.subject, explanation.attributions[0].probability)
+    if isinstance(outcome, Answer):
         page = "" if outcome.page is None else f"page {outcome.page}, "
         place = f"{page}characters {outcome.start:,} to {outcome.end:,}"
         return f"Answer to {explanation.subject!r}: {outcome.text!r} ({place}), probability {decimal(outcome.score)}."
@@ -59,6 +62,17 @@ def outcome_sentence(explanation: Explanation) -> str:
         f"Label {explanation.subject!r}, probability {decimal(explanation.attributions[0].probability)}. Predicted is "
         f"{outcome.label!r}, probability {decimal(outcome.score)}."
     )
+
+
+def _target_sentence(outcome: TargetPrediction, label: str, probability: float) -> str:
+    """Of a label of one of several targets."""
+    named = f"Label {label!r} of the target {outcome.target!r}, probability {decimal(probability)}."
+    if outcome.labels == (label,):
+        return named
+    told = ", ".join(map(repr, outcome.labels))
+    if label in outcome.labels:
+        return f"{named} All that apply: {told}."
+    return f"{named} Predicted: {told}." if told else f"{named} No label is probable enough to apply."
 
 
 def range_sentence(explanation: Explanation) -> str:
@@ -146,9 +160,12 @@ def _record(explanation: Explanation) -> dict[str, Any]:
 
 def _outcome(explanation: Explanation) -> dict[str, Any]:
     outcome = explanation.outcome
-    if isinstance(outcome, Prediction):
-        return {"label": explanation.subject, "predicted": {"label": outcome.label, "probability": outcome.score}}
-    return {"question": explanation.subject, "answer": asdict(outcome)}
+    if isinstance(outcome, Answer):
+        return {"question": explanation.subject, "answer": asdict(outcome)}
+    if isinstance(outcome, TargetPrediction):
+        predicted = {"labels": list(outcome.labels)}
+        return {"target": outcome.target, "label": explanation.subject, "predicted": predicted}
+    return {"label": explanation.subject, "predicted": {"label": outcome.label, "probability": outcome.score}}
 
 
 def _attribution(attribution: Attribution) -> dict[str, Any]:

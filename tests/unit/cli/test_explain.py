@@ -146,6 +146,7 @@ def test_a_text_without_a_token_is_left_out(known_reader, capsys):
             ["x", "--question", "Who?"],
             "--question is for readers, and RUN was trained for classification: leave it out.",
         ),
+        (["x", "--target", "kind"], "--target is for models that tell several, and RUN tells one: leave it out."),
         (
             ["x", "--label", "recipes"],
             "--label recipes: the model has no such label. Did you mean --label recipe? It has code, invoice, recipe.",
@@ -170,6 +171,29 @@ def test_mistakes_are_answered_with_a_sentence(classifier, capsys, words, senten
 def test_a_reader_needs_a_question_and_no_label(known_reader, capsys, words, sentence):
     assert explain(known_reader, *words) == 2
     assert capsys.readouterr().err == f"doctune: {sentence.replace('RUN', str(known_reader))}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["--target", "tag"],
+            "--target tag: the model has no such target. Did you mean --target tags? It has kind, tags.",
+        ),
+        (["--target", "tags", "--label", "x"], "--label x: the model has no such label. It has a, b, c."),
+        (["--label", "a"], "--label a: the model has no such label. It has x, y."),
+    ],
+)
+def test_targets_and_their_labels_are_known_by_name(tiny_model, capsys, words, sentence):
+    assert explain(tiny_model("multi_task"), "x", *words) == 2
+    assert capsys.readouterr().err == f"doctune: {sentence}\n"
+
+
+def test_a_label_of_a_target_is_explained(tiny_model, ledger, capsys):
+    assert explain(tiny_model("multi_task"), ledger, "--target", "tags", "--label", "c", "--steps", 4) == 0
+    shown = capsys.readouterr().out
+    assert "\n  Label 'c' of the target 'tags', probability " in shown
+    assert "\n  logit of the label 'c' of the target 'tags'\n" in shown
 
 
 def test_folders_are_refused(classifier, tmp_path, capsys):

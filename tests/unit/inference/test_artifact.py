@@ -4,7 +4,7 @@ import pytest
 
 from doctune.corpus.targets import TargetSpec
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, TargetSettings, load_artifact, require_one_head
+from doctune.inference.artifact import Artifact, TargetSettings, load_artifact
 from doctune.labels import Labels
 from doctune.text.chunks import ChunkSettings
 from doctune.text.extract import ExtractSettings
@@ -63,15 +63,3 @@ def test_targets_and_their_thresholds_come_back(tmp_path):
     artifact = Artifact(tmp_path / "model", "multi_task", Labels(()), 64, ExtractSettings(), targets=targets)
     artifact.save()
     assert load_artifact(tmp_path) == artifact
-
-
-def test_what_takes_one_head_refuses_several(tmp_path):
-    spec = TargetSpec("kind", "single", Labels(("x", "y")))
-    several = Artifact(tmp_path, "multi_task", Labels(()), 64, ExtractSettings(), targets=(TargetSettings(spec),))
-    with pytest.raises(ArtifactError) as caught:
-        require_one_head(several, "`doctune serve`")
-    assert str(caught.value) == (
-        f"{tmp_path} tells several targets (kind), and `doctune serve` takes a model with one head. Their labels: "
-        "`doctune predict`, `Engine.predict_targets`."
-    )
-    require_one_head(Artifact(tmp_path, "classification", Labels(("a",)), 64, ExtractSettings()), "`doctune serve`")

@@ -208,6 +208,37 @@ def test_a_question_that_was_cut_is_explained_as_far_as_it_was_read(random_reade
     assert question.startswith(asked.text)
 
 
+@pytest.mark.parametrize(("target", "label"), [("kind", "y"), ("tags", "b"), ("tags", "c")])
+def test_each_label_of_each_target_is_explained(tiny_model, target, label):
+    artifact = load_artifact(tiny_model("multi_task"))
+    (told,) = load(artifact.folder, backend="torch").predict_targets([TEXT])
+    prediction = next(each for each in told if each.target == target)
+    labels = next(each.spec.labels for each in artifact.targets if each.spec.name == target)
+    explanation = load_explainer(artifact, Wanted(label=label, target=target)).explain(document())
+    assert (explanation.subject, explanation.outcome.labels) == (label, prediction.labels)
+    (found,) = explanation.attributions
+    assert found.scalar == f"logit of the label {label!r} of the target {target!r}"
+    assert found.probability == pytest.approx(prediction.probabilities[labels.names.index(label)], abs=1e-5)
+    assert found.completeness.holds
+
+
+def test_the_first_target_is_explained_by_its_label_unless_another_one_is_wanted(tiny_model):
+    artifact = load_artifact(tiny_model("multi_task"))
+    first = load_explainer(artifact, Wanted(steps=2)).explain(document())
+    assert (first.outcome.target, first.subject) == ("kind", first.outcome.labels[0])
+    tags = load_explainer(artifact, Wanted(target="tags", steps=2)).explain(document())
+    assert (tags.outcome.target, tags.subject) == ("tags", tags.outcome.labels[0])
+
+
+def test_the_most_probable_label_is_explained_where_none_applies(tiny_model):
+    artifact = load_artifact(tiny_model("multi_task"))
+    (kind, tags) = artifact.targets
+    silent = replace(artifact, targets=(kind, replace(tags, thresholds=(1.0, 1.0, 1.0))))
+    explanation = load_explainer(silent, Wanted(target="tags", steps=2)).explain(document())
+    assert explanation.outcome.labels == ()
+    assert explanation.attributions[0].probability == pytest.approx(max(explanation.outcome.probabilities))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_document_is_explained_by_its_chunks_and_their_words(tiny_model, kind):
     artifact = load_artifact(tiny_model("hierarchical_classification", kind))

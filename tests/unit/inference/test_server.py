@@ -293,6 +293,7 @@ def test_info_says_what_is_served_and_no_path(classifier, engine):
     assert response.json() == {
         "task": "classification",
         "labels": ["code", "invoice", "recipe"],
+        "targets": [],
         "max_length": 48,
         "backend": "torch",
         "temperature": 1.0,
@@ -367,6 +368,22 @@ def test_a_reader_answers_questions_and_gives_no_labels(known_reader, tmp_path):
         f"doctune: serving question_answering (torch) at {server.url}, described at {server.url}/docs; Ctrl-C ends it\n"
     )
     assert server.log() == log, "a clean end says nothing more"
+
+
+def test_several_targets_are_told_as_the_model_tells_them(tiny_model, tmp_path):
+    model, text = tiny_model("multi_task"), "Take two eggs and sugar."
+    (kind, tags) = next(load(model, backend="torch").predict_targets([text]))
+    shutil.copytree(model, tmp_path / "run" / "model")
+    with serving(tmp_path / "run", tmp_path / "log") as server:
+        (told,) = server.post("/predict", {"text": text, "probabilities": True}).json()["predictions"]
+        info = server.get("/info").json()
+    assert told["targets"]["kind"]["labels"][0]["label"] == kind.labels[0]
+    assert [each["label"] for each in told["targets"]["tags"]["labels"]] == list(tags.labels)
+    assert [*told["targets"]["tags"]["probabilities"].values()] == pytest.approx(list(tags.probabilities), abs=1e-5)
+    assert info["targets"] == [
+        {"name": "kind", "kind": "single", "labels": ["x", "y"]},
+        {"name": "tags", "kind": "multi", "labels": ["a", "b", "c"]},
+    ]
 
 
 def test_requests_beyond_the_limit_are_told_to_come_again_and_those_under_way_are_answered_at_the_end(

@@ -5,9 +5,10 @@ import contextlib
 import pytest
 from starlette.testclient import TestClient
 
+from doctune.decode.multi_task import TargetPrediction
 from doctune.documents import Answer, Prediction
 from doctune.inference.server_app import AskJob, Computed, FileSettings, PredictJob, make_app
-from doctune.inference.server_messages import Info, Limits
+from doctune.inference.server_messages import Info, Limits, TargetInfo
 from doctune.text import sandbox
 from doctune.text.extract import ExtractSettings
 
@@ -47,6 +48,16 @@ def client():
     return make
 
 
+SEVERAL = INFO.model_copy(
+    update={
+        "task": "multi_task",
+        "labels": [],
+        "targets": [
+            TargetInfo(name="kind", kind="single", labels=["x", "y"]),
+            TargetInfo(name="tags", kind="multi", labels=["a", "b", "c"]),
+        ],
+    }
+)
 READER = INFO.model_copy(update={"task": "question_answering", "labels": []})
 
 
@@ -64,6 +75,33 @@ def test_what_was_not_asked_for_is_not_in_the_answer(client):
             }
         ]
     }
+
+
+async def all_tagged(job):
+    """Every text is y, and tagged c before a."""
+    told = (TargetPrediction("kind", ("y",), (0.25, 0.75)), TargetPrediction("tags", ("c", "a"), (0.5, 0.125, 0.625)))
+    return Computed(1, predictions=(told,) * len(job.texts))
+
+
+def test_several_targets_are_each_told_by_name(client):
+    plain = client(all_tagged, SEVERAL).post("/predict", json={"text": "x = 1"})
+    kind, tags = [{"label": "y", "score": 0.75}], [{"label": "c", "score": 0.625}, {"label": "a", "score": 0.5}]
+    assert plain.json() == {"predictions": [{"targets": {"kind": {"labels": kind}, "tags": {"labels": tags}}}]}
+    full = client(all_tagged, SEVERAL).post("/predict", json={"text": "x = 1", "top_k": 3, "probabilities": True})
+    (told,) = full.json()["predictions"]
+    assert told["targets"]["kind"]["top"] == [*kind, {"label": "x", "score": 0.25}]
+    assert told["targets"]["tags"] == {
+        "labels": tags,
+        "top": [*tags, {"label": "b", "score": 0.125}],
+        "probabilities": {"a": 0.5, "b": 0.125, "c": 0.625},
+    }
+
+
+def test_several_targets_of_files_are_told_in_rows(client):
+    files = [("files", (name, content)) for name, content in (("a.txt", b"x = 1"), ("empty.txt", b""))]
+    read, empty = client(all_tagged, SEVERAL).post("/predict_file", files=files).json()["predictions"]
+    assert (read["file"], read["status"], [*read["targets"]]) == ("a.txt", "ok", ["kind", "tags"])
+    assert (empty["status"], "targets" in empty) == ("empty", False)
 
 
 def test_a_question_reaches_the_model_whole(client):

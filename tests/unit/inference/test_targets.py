@@ -6,18 +6,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig
 
 from doctune.cli.main import main
 from doctune.corpus.targets import TargetSpec
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, TargetSettings
 from doctune.inference.engine import load
 from doctune.inference.examples import TargetExamples
 from doctune.inference.export import export
 from doctune.labels import Labels
-from doctune.nets.multi_task import MultiTaskClassifier, MultiTaskSettings, multi_task_classifier
-from doctune.text.extract import ExtractSettings
+from doctune.nets.multi_task import MultiTaskClassifier
 
 KIND = TargetSpec("kind", "single", Labels(("x", "y")))
 TAGS = TargetSpec("tags", "multi", Labels(("a", "b", "c")))
@@ -25,18 +22,9 @@ TEXTS = ["one", "two words", "three words here", "and four of them", "five of th
 
 
 @pytest.fixture
-def folder(tiny_encoder, tmp_path):
+def folder(tiny_model, tmp_path):
     """A model folder in which the thresholds let every `a` and no `c` through."""
-    folder = tmp_path / "model"
-    shutil.copytree(tiny_encoder("distilbert"), folder)
-    torch.manual_seed(3)
-    net = multi_task_classifier(
-        AutoConfig.from_pretrained(folder), (KIND, TAGS), str(folder), MultiTaskSettings("mean")
-    )  # fmt: skip
-    net.save_pretrained(folder)
-    targets = TargetSettings(KIND), TargetSettings(TAGS, (0.0, 0.5, 1.0))
-    Artifact(folder, "multi_task", Labels(()), 32, ExtractSettings(), targets=targets).save()
-    return folder
+    return shutil.copytree(tiny_model("multi_task"), tmp_path / "model")
 
 
 def test_every_target_is_told_as_the_net_tells_it(folder):
@@ -110,8 +98,12 @@ def test_labels_of_targets_have_no_ranks(folder, tmp_path, capsys):
 
 
 def test_what_is_for_one_head_says_so(folder):
-    with pytest.raises(ArtifactError, match="tells several targets"):
+    with pytest.raises(ArtifactError) as caught:
         load(folder).predict(["a text"])
+    assert str(caught.value) == (
+        f"{folder} tells several targets (kind, tags), where a classifier with one head is needed. What it tells: "
+        "`doctune predict`, `Engine.predict_targets`."
+    )
 
 
 def test_a_model_with_one_head_tells_no_targets(tiny_model):

@@ -2,9 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
+from doctune.decode.multi_task import TargetPrediction
 from doctune.documents import Answer, Document, Prediction
 from doctune.inference.explanation import Attribution, ChunkWeight, Completeness, Explanation, Piece, passage
 from doctune.reports.explain import (
@@ -49,6 +51,24 @@ def test_marks_tell_what_adds_from_what_takes_without_color():
         "    Two {+fresh+} {++eggs++}, [-no-] [--invoice--]\n"
         "\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "ending"),
+    [
+        (("joy",), ""),
+        (("love", "joy"), " All that apply: 'love', 'joy'."),
+        (("love", "pride"), " Predicted: 'love', 'pride'."),
+        ((), " No label is probable enough to apply."),
+    ],
+)
+def test_of_several_targets_the_one_is_named_with_what_is_predicted_of_it(labels, ending):
+    outcome = TargetPrediction("emotion", labels, (0.9, 0.5, 0.5))
+    explanation = replace(make(label="joy"), outcome=outcome)
+    assert outcome_sentence(explanation) == f"Label 'joy' of the target 'emotion', probability 0.900.{ending}"
+    (record,) = for_programs([explanation], [])["explanations"]
+    named = {"target": "emotion", "label": "joy", "predicted": {"labels": list(labels)}}
+    assert {name: record[name] for name in named} == named
 
 
 def test_the_legend_says_what_the_marks_mean():
