@@ -2,11 +2,11 @@
 
     python benchmarks/joint_heads.py --data FOLDER_WITH_goemotions --runs joint_heads/
 
-Trains MiniLM on the same sample of GoEmotions' train.tsv once with all three targets (28 emotions, sentiment group, Ekman
-group) and once for each target alone, the weights of the others being 0: same texts, steps, batches, schedule and seed.
-Every run chooses its checkpoint and its thresholds on its validation texts, by the macro F1 of what it learns, and is
-judged on dev.tsv. Prints macro F1 of each target, and the difference of joint to alone on the same texts with a 95 %
-paired bootstrap interval. It makes no claim; whatever comes out is printed.
+Trains MiniLM on one sample of GoEmotions' train.tsv: once with all three targets (28 emotions, sentiment group, Ekman
+group), and once for each target alone, the weights of the others being 0. Texts, steps, batches, schedule and seed are
+the same. Every run chooses its checkpoint and its thresholds on its validation texts, by the macro F1 of what it
+learns, and is judged on dev.tsv. Prints macro F1 of each target, and the difference of joint to alone on the same texts
+with a 95 % paired bootstrap interval. It makes no claim; whatever comes out is printed.
 
 Each run is one of `train.py` under `--runs`; a finished one is not done again.
 """

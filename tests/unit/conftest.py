@@ -234,12 +234,14 @@ MODEL_TEXTS = (
 
 def examples_of(artifact, texts=MODEL_TEXTS):
     """The texts as a net of this task is asked about them."""
-    from doctune.inference.examples import QuestionExamples, TextExamples
+    from doctune.inference.examples import QuestionExamples, TargetExamples, TextExamples
 
     if artifact.task == "question_answering":
         contexts = tuple(text for text in texts if text)
         questions = ("Take two?", "invoice 13?") * len(contexts)
         return QuestionExamples("made texts", questions[: len(contexts)], contexts, (("sugar",),) * len(contexts))
+    if artifact.targets:
+        return TargetExamples("made texts", tuple(target.spec for target in artifact.targets), tuple(texts))
     return TextExamples("made texts", artifact.labels, tuple(texts))
 
 

@@ -7,16 +7,18 @@ import pytest
 from doctune.cli.main import main
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-TASKS = {"ifmos": "classification", "chunks": "hierarchical_classification", "squad": "question_answering"}
+TASKS = {"ifmos": "classification", "chunks": "hierarchical_classification", "squad": "question_answering", "emotions": "multi_task"}
 COMMANDS = {
     "predict": ("{model}", "{file}"),
     "cascade-tune": ("{run}",),
+    "evaluate": ("{run}",),
     "ask": ("{model}", "--document", "{file}", "--question", "Who?"),
     "explain": ("{model}", "{file}", "--steps", "2"),
 }
 REFUSALS = {
     "predict": "labels need a classifier",
     "cascade-tune": "needs a classifier",
+    "evaluate": "`doctune evaluate` scores classifiers, of data=ifmos and data=chunks, and readers, of data=squad.",
     "ask": "questions need a reader",
 }
 
@@ -48,7 +50,7 @@ def test_the_matrix_says_what_a_command_does(tiny_model, tmp_path, capsys, data,
     said = capsys.readouterr().err
     if answer == "refused":
         assert (status, REFUSALS[command] in said) == (2, True), said
-    elif command == "cascade-tune":  # this run has no documents to tune on
+    elif command in ("cascade-tune", "evaluate"):  # this run has no documents
         assert REFUSALS[command] not in said
     else:
         assert status == 0, said

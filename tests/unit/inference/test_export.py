@@ -23,6 +23,7 @@ KINDS = [
     ("classification", "distilbert", {"model.onnx", "model_int8.onnx"}),
     ("classification", "roberta", {"model.onnx", "model_int8.onnx"}),
     ("question_answering", "bert", {"model.onnx", "model_int8.onnx"}),
+    ("multi_task", "distilbert", {"model.onnx", "model_int8.onnx"}),
     ("hierarchical_classification", "distilbert", {"encoder.onnx", "encoder_int8.onnx", "pooling.onnx"}),
 ]
 
