@@ -2,11 +2,12 @@
 
     python benchmarks/joint_heads.py --data FOLDER_WITH_goemotions --runs joint_heads/
 
-Trains MiniLM on one sample of GoEmotions' train.tsv: once with all three targets (28 emotions, sentiment group, Ekman
-group), and once for each target alone, the weights of the others being 0. Texts, steps, batches, schedule and seed are
-the same. Every run chooses its checkpoint and its thresholds on its validation texts, by the macro F1 of what it
-learns, and is judged on dev.tsv. Prints macro F1 of each target, and the difference of joint to alone on the same texts
-with a 95 % paired bootstrap interval. It makes no claim; whatever comes out is printed.
+Trains MiniLM, embeddings and four of its six layers frozen, on one sample of GoEmotions' train.tsv: once with all three
+targets (28 emotions, sentiment group, Ekman group), and once for each target alone, the weights of the others being 0.
+Texts, steps, batches, schedule and seed are the same. Every run chooses its checkpoint and its thresholds on its
+validation texts, by the macro F1 of what it learns, and is judged on dev.tsv. Prints macro F1 of each target, and the
+difference of joint to alone on the same texts with a 95 % paired bootstrap interval. It makes no claim; whatever comes
+out is printed.
 
 Each run is one of `train.py` under `--runs`; a finished one is not done again.
 """
@@ -19,11 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from squad_decode import minilm_folder
 
 from doctune.reports.target_records import TargetPart, read_targets_run
+from doctune.scoring.classification import Floats
 from doctune.scoring.intervals import percentile_interval, resampled_values
 from doctune.scoring.multilabel import f1_macro, label_counts, weighted_label_counts
 
@@ -69,7 +69,8 @@ def _train(run: Path, model: Path, data: Path, learnt: str | None, rows: int, ep
         "data=emotions", "model=minilm", f"model.path={model}", f"data.train=[{data / 'train.tsv'}]",
         f"data.test=[{data / 'dev.tsv'}]", f"data.targets.emotion.names={data / 'labels.txt'}",
         f"data.max_train={rows}", f"data.cache_dir={run.parent / 'cache'}", f"trainer.max_epochs={epochs}",
-        "trainer=cpu", "trainer.effective_batch_size=32", "trainer.micro_batch_size=32", "optim.lr=1e-4",
+        "trainer=cpu", "trainer.effective_batch_size=32", "trainer.micro_batch_size=32", "optim.lr=2e-4",
+        "finetune=partial", "finetune.layers=4",
         "loss.class_weights=effective", "logger=csv", f"hydra.run.dir={run}", *monitored, *alone,
     ]  # fmt: skip
     run.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,7 @@ def _compared(name: str, joint: TargetPart, alone: TargetPart) -> str:
     if joint.ids != alone.ids:
         sys.exit(f"The runs did not judge the same texts of the target {name}: remove them and start again.")
 
-    def scores(weights: NDArray[np.float64], part: TargetPart) -> NDArray[np.float64]:
+    def scores(weights: Floats, part: TargetPart) -> Floats:
         return f1_macro(weighted_label_counts(weights, part.truth, part.predicted))
 
     drawn = resampled_values(len(joint), {"f1": lambda weights: scores(weights, joint) - scores(weights, alone)})

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cache", type=Path, default=Path(".doctune"), metavar="DIR", help="where texts are kept (default .doctune)")
     add("--root", type=Path, metavar="DIR", help="what relative paths are relative to (default: the manifest's folder)")
     add("--query", metavar="SQL", help="one SELECT; an SQLite manifest needs it")
-    for name in ("path", "label", "confidence"):
+    for name in ("path", "text", "label", "confidence"):
         add(f"--{name}-column", default=name, metavar="NAME", help=f"default: {name}")
 
 
@@ -124,8 +124,10 @@ def _audit(args: argparse.Namespace) -> Audit:
 def _read(args: argparse.Namespace) -> Manifest:
     from doctune.corpus.manifest import ManifestColumns, read_manifest
 
-    columns = ManifestColumns(args.path_column, args.label_column, args.confidence_column)
-    return read_manifest(args.manifest, columns=columns, root=args.root, query=args.query, min_classes=1)
+    columns = ManifestColumns(args.path_column, args.label_column, args.confidence_column, args.text_column)
+    return read_manifest(
+        args.manifest, columns=columns, root=args.root, query=args.query, min_classes=1, texts=args.cache / "rows"
+    )
 
 
 def _extract(paths: Sequence[Path], settings: ExtractSettings) -> Iterator[Document]:

@@ -1,5 +1,7 @@
 """A manifest -> labelled rows: CSV, TSV, JSON lines, Parquet, an SQLite query, or a folder per class.
 
+A table without a column of paths may hold the texts themselves; they are then kept as files.
+
 Every row of the source ends either in `Manifest.rows` or, with the reason, in `Manifest.rejected`. What spoils the
 source as a whole (missing, undecodable, without the columns, with one class) is a DataError.
 """
@@ -18,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from doctune.corpus.inline_texts import inline_folder, keep_text
 from doctune.corpus.scan import walk
 from doctune.corpus.values import kind_in_words
 from doctune.errors import ConfigError, DataError
@@ -32,11 +35,20 @@ DESKTOP_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 
 @dataclass(frozen=True)
 class ManifestColumns:
-    """The names of the columns that are read; `confidence` may be absent under its default name, and is then 1.0."""
+    """The names of the columns that are read; `confidence` may be absent under its default name, and is then 1.0.
+
+    `text` is read where there is no column of paths.
+    """
 
     path: str = "path"
     label: str = "label"
     confidence: str = "confidence"
+    text: str = "text"
+
+    def of(self, names: Sequence[str]) -> tuple[str, str, str]:
+        """What is read of a table with these columns: paths or texts, labels, confidences."""
+        has_texts = self.path not in names and self.text in names
+        return (self.text if has_texts else self.path, self.label, self.confidence)
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,7 @@ def read_manifest(
     root: Path | None = None,
     query: str | None = None,
     min_classes: int = 2,
+    texts: Path | None = None,
 ) -> Manifest:
     """Read the labelled rows of `source`, whose kind its suffix tells (or being a folder).
 
@@ -107,6 +120,7 @@ def read_manifest(
         root: what relative paths are relative to; None is the folder that holds the manifest.
         query: one SELECT that gives those columns; SQLite needs it, nothing else takes it.
         min_classes: fewer distinct labels than this are refused.
+        texts: the folder below which the texts of a manifest that holds them itself are kept; None refuses those.
 
     Raises:
         DataError: the source is missing, unreadable, empty, lacks a column, or has too few classes.
@@ -119,8 +133,12 @@ def read_manifest(
         rows, rejected = _read_folder(source)
     else:
         table = _read_table(source, columns, query)
-        base = Path(root) if root is not None else source.parent
-        rows, rejected = _judge_all(table.records, columns, Path(os.path.abspath(base)))
+        if columns.of(table.columns)[0] == columns.path:
+            base = Path(root) if root is not None else source.parent
+            place: _Place = _NamedFile(columns.path, Path(os.path.abspath(base)))
+        else:
+            place = _KeptText(columns.text, inline_folder(_required(texts, source, columns), source))
+        rows, rejected = _judge_all(table.records, columns, place)
     rows, repeats = _without_repeats(rows)
     rejected = sorted([*rejected, *repeats], key=lambda bad: bad.line)
     _require_classes(source, rows, rejected, columns, min_classes)
@@ -164,29 +182,28 @@ def _require_file(source: Path) -> None:
 
 
 def _read_delimited(source: Path, columns: ManifestColumns) -> _Table:
-    wanted = (columns.path, columns.label, columns.confidence)
     _require_utf8(source)
     csv.field_size_limit(MAX_FIELD_CHARS)
     with source.open(encoding="utf-8-sig", newline="") as file:
-        delimiter = _delimiter(source, file.readline(), wanted)
+        delimiter = _delimiter(source, file.readline(), columns)
         file.seek(0)
         # strict: else a quote that is never closed would swallow the rest of the file as one field
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = tuple(name.strip() for name in next(reader, []))
-            _require_distinct(source, header, wanted)
+            _require_distinct(source, header, columns.of(header))
             records = [_delimited_record(line, cells, header) for line, cells in _numbered(reader) if cells]
         except csv.Error as error:
             raise DataError(f"{source}, line {reader.line_num}: {error}; is a quote left open or stray?") from error
     return _Table(header, records)
 
 
-def _delimiter(source: Path, header: str, wanted: Sequence[str]) -> str:
+def _delimiter(source: Path, header: str, columns: ManifestColumns) -> str:
     """The separator of the suffix, unless only another one shows the columns (Excel writes semicolons in Europe)."""
     usual = "\t" if source.suffix.lower() == ".tsv" else ","
     for candidate in (usual, ",", ";", "\t"):
         names = [name.strip() for name in next(csv.reader([header], delimiter=candidate), [])]
-        if wanted[0] in names and wanted[1] in names:
+        if set(columns.of(names)[:2]) <= set(names):
             return candidate
     return usual
 
@@ -256,7 +273,7 @@ def _read_parquet(source: Path, columns: ManifestColumns) -> _Table:
     try:
         with pyarrow.parquet.ParquetFile(source) as file:
             names = tuple(file.schema_arrow.names)
-            wanted = [name for name in (columns.path, columns.label, columns.confidence) if name in names]
+            wanted = [name for name in columns.of(names) if name in names]
             _require_distinct(source, names, wanted)
             rows = (row for batch in file.iter_batches(columns=wanted) for row in batch.to_pylist())
             return _Table(names, [_Record(number, row) for number, row in enumerate(rows, start=1)])
@@ -334,10 +351,58 @@ def _folder_reason(reason: str, below: str, path: str) -> str:
 # --- rows --------------------------------------------------------------------------------------------------------
 
 
-def _judge_all(records: Iterable[_Record], columns: ManifestColumns, root: Path) -> tuple[list[Row], list[Rejected]]:
+@dataclass(frozen=True)
+class _NamedFile:
+    """Rows name their files in a column; relative paths start at the root."""
+
+    column: str
+    root: Path
+
+    def of(self, record: _Record) -> Path:
+        """The file of a row."""
+        return Path(os.path.normpath(self.root / _text(record.fields, self.column)))
+
+    def named(self, record: _Record) -> str:
+        """The same as far as it is known, for a row that is rejected."""
+        return str(record.fields.get(self.column) or "")
+
+
+@dataclass(frozen=True)
+class _KeptText:
+    """Rows hold their texts in a column; each is kept as a file named by its line."""
+
+    column: str
+    folder: Path
+
+    def of(self, record: _Record) -> Path:
+        """The file of a row, which is written."""
+        text, path = _text(record.fields, self.column), Path(self.named(record))
+        try:
+            keep_text(text, path)
+        except UnicodeEncodeError:
+            raise _BadValueError(f"column {self.column!r} holds half of a surrogate pair") from None
+        return path
+
+    def named(self, record: _Record) -> str:
+        """Where its text would be."""
+        return str(self.folder / f"{record.line}.txt")
+
+
+_Place = _NamedFile | _KeptText
+
+
+def _required(texts: Path | None, source: Path, columns: ManifestColumns) -> Path:
+    if texts is None:
+        raise DataError(
+            f"{source} holds texts (column {columns.text!r}), and here files are needed: a column {columns.path!r}."
+        )
+    return texts
+
+
+def _judge_all(records: Iterable[_Record], columns: ManifestColumns, place: _Place) -> tuple[list[Row], list[Rejected]]:
     rows, rejected = [], []
     for record in records:
-        judged = _judge(record, columns, root)
+        judged = _judge(record, columns, place)
         if isinstance(judged, Row):
             rows.append(judged)
         else:
@@ -345,17 +410,17 @@ def _judge_all(records: Iterable[_Record], columns: ManifestColumns, root: Path)
     return rows, rejected
 
 
-def _judge(record: _Record, columns: ManifestColumns, root: Path) -> Row | Rejected:
+def _judge(record: _Record, columns: ManifestColumns, place: _Place) -> Row | Rejected:
     fields = record.fields
     try:
         if record.problem:
             raise _BadValueError(record.problem)
-        path, label = _text(fields, columns.path), _text(fields, columns.label).strip()
+        path, label = place.of(record), _text(fields, columns.label).strip()
         confidence = _confidence(fields, columns.confidence)
-        return Row(Path(os.path.normpath(root / path)), label, confidence, record.line)
+        return Row(path, label, confidence, record.line)
     except _BadValueError as problem:
-        known = [str(fields.get(name) or "") for name in (columns.path, columns.label)]
-        return Rejected(known[0], known[1], record.line, f"row {record.line}: {problem}")
+        label = str(fields.get(columns.label) or "")
+        return Rejected(place.named(record), label, record.line, f"row {record.line}: {problem}")
 
 
 def _text(fields: Mapping[str, object], column: str) -> str:
@@ -416,13 +481,17 @@ def _rejected(row: Row, reason: str) -> Rejected:
 
 
 def _require_columns(source: Path, found: Sequence[str], columns: ManifestColumns) -> None:
-    required = {"path": columns.path, "label": columns.label}
+    required = {"label": columns.label}
+    if columns.of(found)[0] == columns.path:
+        required = {"path": columns.path, **required}
     if columns.confidence != ManifestColumns.confidence:
         required["confidence"] = columns.confidence
     missing = {knob: name for knob, name in required.items() if name not in found}
     if missing:
         names = " and ".join(repr(name) for name in missing.values())
         knobs = " ".join(f"data.{knob}_column=NAME" for knob in missing)
+        if "path" in missing:
+            knobs += ", or that of the texts themselves with data.text_column=NAME"
         raise DataError(f"{source} has no column {names}; it has: {', '.join(found)}. Name the right one with {knobs}.")
 
 

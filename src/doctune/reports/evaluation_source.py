@@ -129,14 +129,14 @@ def evaluate_manifest(engine: Engine, run: Path | None, source: Path) -> Evaluat
         DataError: the manifest cannot be read, has labels that the model does not know, or none of its files has text.
     """
     labels = engine.artifact.labels
-    manifest = read_manifest(source, min_classes=1)
-    _refuse_unknown(manifest, labels)
-    has_confidence = any(row.confidence < 1 for row in manifest.rows)
-    files = [
-        LabelledFile(row.path, row.label, confidence=row.confidence if has_confidence else None)
-        for row in manifest.rows
-    ]
     with _empty_store(engine) as store:
+        manifest = read_manifest(source, min_classes=1, texts=store.cache / "rows")
+        _refuse_unknown(manifest, labels)
+        has_confidence = any(row.confidence < 1 for row in manifest.rows)
+        files = [
+            LabelledFile(row.path, row.label, confidence=row.confidence if has_confidence else None)
+            for row in manifest.rows
+        ]
         judged = judge_files(engine, files, store)
         _require_documents(judged, source)
         copies, notes = _copies_of(judged, run, store, engine)

@@ -82,6 +82,8 @@ class FileContentConfig(DataConfig):
     root: str | None = None
     """The folder that relative paths start from; None: the manifest's own folder."""
     path_column: str = "path"
+    text_column: str = "text"
+    """Read where there is no column of paths: the texts themselves."""
     label_column: str = "label"
     confidence_column: str = "confidence"
     """Rows without this column count as confidence 1."""

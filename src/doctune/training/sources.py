@@ -42,9 +42,10 @@ def file_content(data: schema.DataConfig) -> schema.FileContentConfig:
 
 def manifest(data: schema.FileContentConfig) -> Manifest:
     """The rows of the manifest."""
-    columns = ManifestColumns(data.path_column, data.label_column, data.confidence_column)
+    columns = ManifestColumns(data.path_column, data.label_column, data.confidence_column, data.text_column)
     root = Path(data.root) if data.root else None
-    return read_manifest(Path(data.manifest), columns=columns, root=root, query=data.query)
+    texts = Path(data.cache_dir) / "rows"
+    return read_manifest(Path(data.manifest), columns=columns, root=root, query=data.query, texts=texts)
 
 
 def extract_settings(data: schema.FileContentConfig) -> ExtractSettings:

@@ -7,7 +7,12 @@ import pytest
 from doctune.cli.main import main
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-TASKS = {"ifmos": "classification", "chunks": "hierarchical_classification", "squad": "question_answering", "emotions": "multi_task"}
+TASKS = {
+    "ifmos": "classification",
+    "chunks": "hierarchical_classification",
+    "squad": "question_answering",
+    "emotions": "multi_task",
+}
 COMMANDS = {
     "predict": ("{model}", "{file}"),
     "cascade-tune": ("{run}",),

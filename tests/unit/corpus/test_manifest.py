@@ -280,7 +280,8 @@ def test_missing_columns_name_those_found_and_the_knobs(tmp_path):
     source = write(tmp_path / "m.csv", "file,kind\na,x\n")
     assert refusal(source) == (
         f"{source} has no column 'path' and 'label'; it has: file, kind. "
-        "Name the right one with data.path_column=NAME data.label_column=NAME."
+        "Name the right one with data.path_column=NAME data.label_column=NAME, or that of the texts themselves with "
+        "data.text_column=NAME."
     )
 
 
