@@ -110,6 +110,7 @@ def test_the_folder_has_what_a_classifier_has_and_the_attention(whole_run):
     assert not [name for name in names if name.endswith(".part") or name.startswith("first_chunk")]
     environment = read_json(whole_run / "environment.json")
     assert environment["task"] == "classification"
+    assert environment["baseline_seconds"] > 0
     assert {"chunk_length": 24, "max_chunks": 4, "keep": "head", "pooling": "attention", "vector": "cls"}.items() <= (
         environment["hierarchy"].items()
     )

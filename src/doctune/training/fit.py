@@ -75,7 +75,7 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
     module = task.module(config, task.datamodule(config), precision)
     record.update(precision=precision, model=describe_model(config, task, module), monitor=vars(config.monitor))
     _say_if_disk_is_small(config, run, module, record)
-    started = time.monotonic()
+    started, before = time.monotonic(), record.facts.get("baseline_seconds", 0)
     while True:
         reached = newest(run / "checkpoints")
         training = _prepare(config, run, task, module, precision, status, record, reached)
@@ -83,8 +83,9 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
             break
         config = _with_smaller_micro_batch(config, record)
         release_memory()
-    record.facts.setdefault("training_seconds", 0)
-    record.update(training_seconds=round(record.facts["training_seconds"] + time.monotonic() - started, 1))
+    # What a baseline took to learn is not the run's own.
+    seconds = time.monotonic() - started - (record.facts.get("baseline_seconds", 0) - before)
+    record.update(training_seconds=round(record.facts.get("training_seconds", 0) + seconds, 1))
     return training
 
 

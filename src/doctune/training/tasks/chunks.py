@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -122,7 +123,9 @@ class LongDocuments(FileContent):
             datamodule.read_from(vectors)
         baselines = json.loads((run / "data" / "baselines.json").read_text(encoding="utf-8"))
         if first_chunk.NAME not in baselines:
+            started = time.monotonic()
             self._judge_first_chunks(config, run, precision, vectors)
+            record.update(baseline_seconds=round(time.monotonic() - started, 1))
 
     def _describe(self, config: schema.Config, datamodule: ChunkDataModule, record: RunRecord) -> None:
         data, tokens = chunks(config.data), datamodule.tokens()
