@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from doctune.reports import reader, verdict
+from doctune.reports import phrases, reader, verdict
 from doctune.reports.numbers import counted
 from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
 from doctune.scoring.intervals import Difference
@@ -118,7 +118,7 @@ def shared_ids(truths: Mapping[str, Mapping[str, object]], task: Task) -> list[s
 def listed(names: Sequence[str]) -> str:
     """A, B and C; of many the first five."""
     shown = list(names[:MAX_NAMED]) + ([f"{len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else [])
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return phrases.listed(shown)
 
 
 def _have(names: Sequence[str]) -> str:

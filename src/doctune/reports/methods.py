@@ -6,11 +6,12 @@ Whatever a run did not record is left out. Cited are the sources of methods, by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from doctune.reports.numbers import counted, decimal, duration, whole
+from doctune.reports.phrases import listed
 from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
 from doctune.reports.verdict import ALL_METRIC_WORDS, PART_WORDS
 
@@ -190,7 +191,7 @@ def _division_of_questions(report: Report, parts: Mapping[str, int], config: Con
         for name, purpose in (("train", "for training"), ("val", "for validation"), ("test", "for testing"))
         if parts.get(name)
     ]
-    return f"There were {_listed(used)}; no context stood in two parts{_fold(report, config)}."
+    return f"There were {listed(used)}; no context stood in two parts{_fold(report, config)}."
 
 
 def _copies(config: Config) -> str:
@@ -385,7 +386,7 @@ def _comparison(report: Report) -> str:
     if not known:
         return ""
     scored = [f"{BASELINES.get(name, name)} scored {decimal(scores[metric])}" for name, scores in known.items()]
-    return f"On the same {_words(report).judged}s {_listed(scored)}."
+    return f"On the same {_words(report).judged}s {listed(scored)}."
 
 
 def _software(report: Report, config: Config) -> str:
@@ -397,7 +398,7 @@ def _software(report: Report, config: Config) -> str:
         seed += f" ({split_seed} for the split)"
     if not used:
         return f"It was run{seed}." if seed else ""
-    return f"We used {_listed(used)}{seed}."
+    return f"We used {listed(used)}{seed}."
 
 
 def _words(report: Report) -> Words:
@@ -406,11 +407,6 @@ def _words(report: Report) -> Words:
 
 def _is_reader(report: Report) -> bool:
     return bool(report.get("task") == QUESTION_ANSWERING)
-
-
-def _listed(words: Sequence[str]) -> str:
-    """Words, of which there is one at least, as they stand in a sentence: a, b and c."""
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
 
 
 def _value(config: Config, key: str) -> Any:
