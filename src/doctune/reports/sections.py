@@ -127,11 +127,16 @@ def finished_words(report: Report) -> str:
 
 def verdict(report: Report, metrics: Sequence[str], noun: str) -> str:
     """The verdict, and a table of what stands beside each other; the first of the metrics is drawn as well."""
-    tone, word = VERDICTS[report["comparison"]["status"]]
+    card = verdict_card(report["comparison"]["status"], report["verdict"], noun)
+    return f"{card}{score_table(compared_scores(report), metrics)}"
+
+
+def verdict_card(status: str, sentence: str, noun: str) -> str:
+    """The sentence of a verdict in the colour of its status."""
+    tone, word = VERDICTS[status]
     return (
         f'<article class="verdict {tone}"><span class="tag">{word.format(noun=noun)}</span>'
-        f"<p>{escaped(report['verdict'])}</p></article>"
-        f"{score_table(compared_scores(report), metrics)}"
+        f"<p>{escaped(sentence)}</p></article>"
     )
 
 
@@ -333,9 +338,10 @@ def table(
     return f'<div class="{box}" tabindex="0">{content}</div>'
 
 
-def sortable_cell(value: float | None, shown: str) -> str:
-    """A number by which a table may be sorted, and how it is shown; what is not known comes last."""
-    return f'<td data-value="{"" if value is None else value}">{shown}</td>'
+def sortable_cell(value: float | None, shown: str, kind: str = "") -> str:
+    """A number by which a table may be sorted, and how it is shown; what is not known comes last. `kind`: its class."""
+    of_kind = f' class="{kind}"' if kind else ""
+    return f'<td{of_kind} data-value="{"" if value is None else value}">{shown}</td>'
 
 
 def pair_table(pairs: Sequence[Mapping[str, Any]], truth: str, predicted: str) -> str:

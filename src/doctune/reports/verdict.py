@@ -138,6 +138,17 @@ def judge_scores(
     return Verdict(status, sentence + caveat, metric, part, noun, count, name, **bounds)
 
 
+def targets_headline(judged: Mapping[str, Mapping[str, Any]]) -> str:
+    """On how many of several targets a run is better than its baselines, and on how many worse.
+
+    Args:
+        judged: target -> what is said of it, with the `Verdict` under `comparison`; empty where no text knows it.
+    """
+    statuses = [found["comparison"].get("status") for found in judged.values()]
+    worse = f", worse on {statuses.count('worse')}" if "worse" in statuses else ""
+    return f"Better than the baseline on {statuses.count('better')} of {len(statuses)} targets{worse}."
+
+
 def strongest_baseline(baselines: dict[str, dict[str, Any]], metric: str, part: str) -> str | None:
     """The baseline with the highest validation score, so that the test part chooses nothing; None without any."""
     judged = {name: scores for name, scores in baselines.items() if metric in (scores.get(part) or {})}
