@@ -26,7 +26,6 @@ from doctune.reports.part_scores import score_part
 from doctune.reports.records import (
     MULTI_TASK,
     QUESTION_ANSWERING,
-    TASKS,
     ChunkWeight,
     Predictions,
     RunRecords,
@@ -59,7 +58,7 @@ def write_report(run: Path) -> Path:
     Raises:
         ArtifactError: a file of the run is missing or damaged; the message names it.
     """
-    task = read_task(run, (*TASKS, MULTI_TASK))
+    task = read_task(run)
     if task == QUESTION_ANSWERING:
         return reader.write_report(run)
     if task == MULTI_TASK:

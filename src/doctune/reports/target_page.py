@@ -326,8 +326,9 @@ def _matrix(found: Mapping[str, Any], matrix: Matrix | None) -> str:
     if matrix is None:
         return ""
     return (
-        f'<figure class="confusion"><img src="{matrix.picture}" alt="Confusion matrix of {counted(len(found["labels"]), "label")}">'
-        f'</figure><p class="soft"><a href="{escaped(matrix.file)}">The picture alone</a>, to zoom into.</p>'
+        f'<figure class="confusion"><img src="{matrix.picture}" '
+        f'alt="Confusion matrix of {counted(len(found["labels"]), "label")}"></figure>'
+        f'<p class="soft"><a href="{escaped(matrix.file)}">The picture alone</a>, to zoom into.</p>'
     )
 
 

@@ -15,6 +15,7 @@ from doctune.corpus.targets import TargetSpec
 from doctune.reports.part_scores import score_part
 from doctune.reports.records import Predictions
 from doctune.reports.target_records import Sets, TargetPart
+from doctune.scoring.multilabel import label_counts, label_scores
 from doctune.scoring.targets import JudgedTarget, mean_f1_interval
 
 METRIC = "f1_macro"
@@ -29,6 +30,23 @@ def score_target(spec: TargetSpec, part: TargetPart | None) -> dict[str, Any] | 
         return score_label_sets(part.truth, part.predicted)
     scores = score_part(as_predictions(part), len(spec.labels)) or {}
     return scores | {"texts": scores["documents"]}
+
+
+def label_rows(spec: TargetSpec, part: TargetPart) -> list[dict[str, Any]]:
+    """Every label of a target with its scores and counts, in id order."""
+    counts = label_counts(part.truth, part.predicted)
+    scores = label_scores(counts)
+    return [
+        {
+            "label": label,
+            "precision": float(scores.precision[row]),
+            "recall": float(scores.recall[row]),
+            "f1": float(scores.f1[row]),
+            "support": int(counts.support[row]),
+            "predicted": int(counts.predicted[row]),
+        }
+        for row, label in enumerate(spec.labels.names)
+    ]
 
 
 def as_predictions(part: TargetPart) -> Predictions:

@@ -20,11 +20,10 @@ from doctune.reports.methods import describe_methods
 from doctune.reports.records import MULTI_TASK
 from doctune.reports.target_mistakes import describe_mistakes
 from doctune.reports.target_records import MultiTaskRecords, TargetPart, TargetRecords, read_targets_run
-from doctune.reports.target_scores import METRIC, Said, align, all_ids, score_target, score_together
+from doctune.reports.target_scores import METRIC, Said, align, all_ids, label_rows, score_target, score_together
 from doctune.reports.target_summary import summarize
 from doctune.reports.verdict import PART_WORDS, Verdict, judge_scores, targets_headline
 from doctune.scoring.intervals import Difference
-from doctune.scoring.multilabel import label_counts, label_scores
 from doctune.scoring.targets import paired_difference
 
 SCHEMA = 1
@@ -197,20 +196,13 @@ def _per_label(
 ) -> list[dict[str, Any]]:
     if found is None:
         return []
-    counts = label_counts(found.truth, found.predicted)
-    scores = label_scores(counts)
     return [
         {
-            "label": label,
-            "precision": float(scores.precision[row]),
-            "recall": float(scores.recall[row]),
-            "f1": float(scores.f1[row]),
-            "support": int(counts.support[row]),
-            "predicted": int(counts.predicted[row]),
-            "train": target.train_counts.get(label, 0),
+            **scores,
+            "train": target.train_counts.get(scores["label"], 0),
             "threshold": None if thresholds is None else thresholds[row],
         }
-        for row, label in enumerate(target.spec.labels.names)
+        for row, scores in enumerate(label_rows(target.spec, found))
     ]
 
 

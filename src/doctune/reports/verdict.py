@@ -32,6 +32,15 @@ METRIC_WORDS = {
 ANSWER_METRIC_WORDS = {"f1": "F1", "exact_match": "exact match"}
 LABEL_SET_METRIC_WORDS = {"f1_micro": "micro F1"}
 ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS | LABEL_SET_METRIC_WORDS
+
+
+def metric_words(name: str) -> str:
+    """A score in words; those of a target, such as "emotion/f1_macro", with its name: "macro F1, emotion"."""
+    target, _, metric = name.removeprefix("val/").rpartition("/")
+    words = ALL_METRIC_WORDS.get(metric, metric)
+    return f"{words}, {target}" if target else words
+
+
 PART_WORDS = {"test": "test", "val": "validation"}
 BASELINE_WORDS = {
     "tfidf_svm": "TF-IDF + linear SVM",
