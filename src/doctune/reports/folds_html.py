@@ -172,8 +172,8 @@ def _targets(results: Results) -> str:
     ]
     return (
         f'{_table(heads, rows)}<p class="soft">Mean ± standard deviation over the folds: val in the epoch that a fold '
-        "kept, test of its own test part. Out-of-fold: of all texts together, with 95 % intervals; the bar is from 0 to "
-        "1. So are the labels below, the lowest F1 first.</p>"
+        "kept, test of its own test part. Out-of-fold: of all texts together, with 95 % intervals; the bar is from 0 "
+        "to 1. So are the labels below, the lowest F1 first.</p>"
         f"{''.join(tables)}"
     )
 

@@ -216,9 +216,9 @@ def pooled_sentence(results: Results) -> str:
 
 def half_sentences(results: Results) -> list[str]:
     """The scores of the questions with, and of those without an answer; nothing where all have one."""
-    scores = results["oof"] or {}
+    scores, metrics = results["oof"] or {}, ANSWER_METRIC_WORDS
     return [
-        f"{scores[half]['questions']:,} {words}: {_score_words(scores[half], ANSWER_METRIC_WORDS, ANSWER_METRIC_WORDS)}."
+        f"{scores[half]['questions']:,} {words}: {_score_words(scores[half], metrics, metrics)}."
         for half, words in HALVES.items()
         if half in scores
     ]
