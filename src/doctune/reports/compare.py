@@ -5,8 +5,8 @@ A k-fold multirun is one run here; see `compare_folds`.
 Every run is compared with the best one on the test documents, or questions, that all have in common. It is worse if two
 tests agree: the 95 % bootstrap interval of the difference of the judged metric over them lies above 0, and McNemar's
 test on right and wrong (`scoring.paired`, corrected by Holm for several runs) finds p < 0.05 in the same direction. An
-answer is right that is an exact match. Texts with several targets are not right or wrong: `only_best_right` counts those
-that the best run labels better, and the test is the sign test. What differs between tasks, `compare_shared` says.
+answer is right that is an exact match. Texts with several targets are not right or wrong: `only_best_right` counts
+those that the best run labels better, and the test is the sign test. What differs between tasks, `compare_shared` says.
 """
 
 from __future__ import annotations

@@ -311,8 +311,8 @@ def _html_target_tests(report: Report) -> str:
         return ""
     return (
         f"<h2>By target</h2>{_html_table(others, rows)}"
-        f'<p class="soft">By how much the macro F1 of {isolated(report["best"])} is higher than that of each other run, '
-        "on the same resamples of the shared texts.</p>"
+        f'<p class="soft">By how much the macro F1 of {isolated(report["best"])} is higher than that of each other '
+        "run, on the same resamples of the shared texts.</p>"
     )
 
 

@@ -139,7 +139,7 @@ def _align(parts: Mapping[str, Tests], run: str, name: str, ids: Sequence[str]) 
     row_of = {text: row for row, text in enumerate(part.ids)}
     known = np.asarray([text in row_of for text in ids])
     rows = [row_of[text] for text in ids if text in row_of]
-    columns = [labels.index(label) for label in spec.labels.names]
+    columns = np.asarray([labels.index(label) for label in spec.labels.names])
 
     def spread(sets: Sets) -> Sets:
         found = np.zeros((len(ids), len(labels)), dtype=bool)

@@ -18,7 +18,7 @@ from doctune.scoring.classification import Floats, Ids
 
 @dataclass(frozen=True)
 class McNemar:
-    """Documents that only A, or only B, had right (or higher), and the two-sided exact p value of so uneven a division."""
+    """Documents that only A, or only B, had right or higher; the exact two-sided p value of so uneven a division."""
 
     only_a: int
     only_b: int
