@@ -39,7 +39,6 @@ from doctune.reports.records import (
 )
 from doctune.reports.status import read_raw
 from doctune.reports.target_records import MultiTaskRecords, read_targets_run
-from doctune.reports.target_scores import all_ids
 from doctune.reports.verdict import ALL_METRIC_WORDS, MIN_DOCUMENTS
 from doctune.scoring.paired import holm
 
@@ -91,13 +90,6 @@ class ComparedRun:
         if isinstance(self.records, MultiTaskRecords):
             return MULTI_TASK
         return QUESTION_ANSWERING if isinstance(self.records, ReaderRecords) else CLASSIFICATION
-
-    @property
-    def num_tested(self) -> int:
-        """How many documents, questions or texts its test part has."""
-        if isinstance(self.records, MultiTaskRecords):
-            return len(all_ids([target.test for target in self.records.targets if target.test is not None]))
-        return len(self.records.test or ())
 
 
 def find_runs(given: Sequence[str | Path]) -> tuple[list[Path], list[LeftOut]]:
@@ -379,7 +371,7 @@ def _notes(
     if left_out:
         notes.append(f"Left out: {', '.join(map(str, left_out))}.")
     notes += _fold_notes(runs)
-    counts = {run.name: run.num_tested for run in runs}
+    counts = _num_judged(runs, shared)
     if count and max(counts.values()) > count:
         notes.append(
             f"The runs were judged on different splits: they share {counted(count, f'test {noun}')} of "
@@ -405,6 +397,13 @@ def _notes(
             f"Against {listed(disagreeing)} the interval and {name} disagree: better is said only where both find it."
         )
     return [*notes, NOT_KNOWABLE]
+
+
+def _num_judged(runs: Sequence[ComparedRun], shared: Shared | str) -> dict[str, int]:
+    """How many documents, questions, or texts that know a compared target, each run was judged on."""
+    if isinstance(shared, SharedTargets):
+        return shared.tested
+    return {run.name: len(run.records.test or ()) for run in runs if not isinstance(run.records, MultiTaskRecords)}
 
 
 def _fold_notes(runs: Sequence[ComparedRun]) -> list[str]:

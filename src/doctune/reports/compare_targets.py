@@ -32,11 +32,13 @@ class SharedTargets:
         targets: their names.
         said: run -> what it said of each of them; the truth is the same.
         left_out: the targets that not all runs have.
+        tested: run -> how many of its test texts know one of the targets.
     """
 
     targets: tuple[str, ...]
     said: dict[str, tuple[JudgedTarget, ...]]
     left_out: tuple[str, ...]
+    tested: dict[str, int]
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -100,13 +102,15 @@ def share_targets(records: Mapping[str, MultiTaskRecords]) -> SharedTargets | st
         return f"No significance test: {listed([*records])} have no target of one kind in common."
     parts = {run: _tests(each, names) for run, each in records.items()}
     known = [name for name in names if all(name in of_run for of_run in parts.values())]
-    ids = shared_ids({run: _truths(of_run, known) for run, of_run in parts.items()}, TASKS[MULTI_TASK])
+    truths = {run: _truths(of_run, known) for run, of_run in parts.items()}
+    ids = shared_ids(truths, TASKS[MULTI_TASK])
     if isinstance(ids, str):
         return ids
     of_first = next(iter(parts.values()))
     judged = [name for name in known if not set(ids).isdisjoint(of_first[name][1].ids)]
     said = {run: tuple(_align(parts, run, name, ids) for name in judged) for run in records}
-    return SharedTargets(tuple(judged), said, (*left_out, *(name for name in names if name not in judged)))
+    unjudged = (*left_out, *(name for name in names if name not in judged))
+    return SharedTargets(tuple(judged), said, unjudged, {run: len(truth) for run, truth in truths.items()})
 
 
 Tests = dict[str, tuple[TargetSpec, TargetPart]]  # of one run: target -> its test part

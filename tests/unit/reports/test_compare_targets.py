@@ -74,7 +74,9 @@ def test_text_and_page_have_a_row_for_each_target(finish, read_html):
     assert read.open == []
     words = " ".join("".join(f"{text} " for text in read.text).split())
     assert "By target poor kind +0.250 (" in words
-    assert "how many only the other run labelled better, by the F1 of the labels of a text; the exact sign test" in words
+    assert (
+        "how many only the other run labelled better, by the F1 of the labels of a text; the exact sign test" in words
+    )
 
 
 def test_a_lead_that_few_texts_carry_is_no_better_run(finish):
@@ -135,7 +137,9 @@ def test_gates_are_on_the_mean_and_on_single_targets(finish):
 
 def test_a_gate_on_a_target_that_there_is_not_is_refused(finish):
     reports = {"good": json.loads((finish("good") / "report/report.json").read_text())}
-    with pytest.raises(ConfigError, match=r"^--gate 'mood/f1_macro>0\.4': there is no metric 'mood/f1_macro'\. There are"):
+    with pytest.raises(
+        ConfigError, match=r"^--gate 'mood/f1_macro>0\.4': there is no metric 'mood/f1_macro'\. There are"
+    ):
         apply_gates([parse_gate("mood/f1_macro > 0.4")], reports)
 
 
