@@ -129,7 +129,7 @@ def test_the_report_has_a_verdict_and_baselines_of_each_target(whole_run):
     assert [f'<section id="target-{number}"><h2><bdi>{name}' in page for number, name in enumerate(NAMES, start=1)] == [
         True, True, True,
     ]  # fmt: skip
-    assert "(Kendall, Gal &amp; Cipolla 2018), which ended at " in page
+    assert "tags (2 labels, any number per text) and mood (2 labels, one per text)." in page
 
 
 class Kill(Callback):
