@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from doctune.inference.artifact import load_artifact
 from doctune.nets.multi_task import MultiTaskClassifier
+from doctune.reports.folds import write_folds
 from doctune.training import build
 from doctune.training.config import from_hydra
 from doctune.training.prepare import prepare
@@ -50,8 +51,9 @@ def test_the_folder_has_what_every_run_has(whole_run):
         "data/labels.json", "data/splits.parquet", "data/account.csv", "data/audit.json", "data/baselines.json",
         "model/config.json", "model/model.safetensors", "model/multi_task.json", "model/multi_task.safetensors",
         "model/tokenizer.json", "model/doctune.json", "predictions/val.parquet", "predictions/test.parquet",
-        "predictions/baselines_test.parquet", "report/report.json", "report/summary.txt", "report/loss_curves.png",
-        "report/metric_curve.png", "environment.json", "metrics.csv", "status.json", "training_history.json",
+        "predictions/baselines_test.parquet", "report/report.json", "report/summary.txt", "report/index.html",
+        "report/methods.txt", "report/per_label.csv", "report/loss_curves.png", "report/metric_curve.png",
+        "environment.json", "metrics.csv", "status.json", "training_history.json",
         "checkpoints/last.ckpt",
     }  # fmt: skip
     assert read(whole_run, "status.json")["phase"] == "finished"
@@ -111,13 +113,23 @@ def test_the_report_has_a_verdict_and_baselines_of_each_target(whole_run):
         "mood": ["majority", "tfidf_svm"],
     }
     scores = [found["test"]["f1_macro"] for found in report["targets"].values() if found["test"]]
-    assert report["test"] == {"f1_macro": pytest.approx(sum(scores) / len(scores)), "targets": len(scores)}
+    assert (report["test"]["f1_macro"], report["test"]["targets"]) == (
+        pytest.approx(sum(scores) / len(scores)),
+        len(scores),
+    )
+    low, high = report["test"]["ci95"]["f1_macro"]
+    assert 0 <= low <= report["test"]["f1_macro"] <= high <= 1
     for found in report["targets"].values():
         low, high = found["val"]["ci95"]["f1_macro"]
         assert low <= found["val"]["f1_macro"] <= high
     summary = (whole_run / "report/summary.txt").read_text()
     assert all(len(line) <= 100 for line in summary.splitlines())
     assert "TF-IDF + logistic regression" in summary
+    page = (whole_run / "report/index.html").read_text()
+    assert [f'<section id="target-{number}"><h2><bdi>{name}' in page for number, name in enumerate(NAMES, start=1)] == [
+        True, True, True,
+    ]  # fmt: skip
+    assert "tags (2 labels, any number per text) and mood (2 labels, one per text)." in page
 
 
 class Kill(Callback):
@@ -187,6 +199,11 @@ def test_folds_judge_every_text_once(compose, tiny, targets_data, tmp_path):
         train(compose(*tiny, *targets_data, *RECIPE, *folds), run)
         judged += pq.read_table(run / "predictions/test.parquet", columns=["id"])["id"].to_pylist()
     assert sorted(judged) == [f"t{number:03d}" for number in range(60)]
+    write_folds(tmp_path)
+    results = read(tmp_path, "kfold/kfold_results.json")
+    assert (results["missing"], results["oof"]["texts"], [*results["targets"]]) == ([], 60, NAMES)
+    tested = [fold["test"]["f1_macro"] for fold in results["folds"]]
+    assert results["combined"]["test"]["mean"] == pytest.approx(sum(tested) / 2)
 
 
 def test_prepare_writes_the_account_and_the_split_that_training_uses(compose, tiny, targets_data, whole_run, tmp_path):

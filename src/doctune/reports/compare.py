@@ -5,29 +5,40 @@ A k-fold multirun is one run here; see `compare_folds`.
 Every run is compared with the best one on the test documents, or questions, that all have in common. It is worse if two
 tests agree: the 95 % bootstrap interval of the difference of the judged metric over them lies above 0, and McNemar's
 test on right and wrong (`scoring.paired`, corrected by Holm for several runs) finds p < 0.05 in the same direction. An
-answer is right that is an exact match. What differs between classifiers and readers, `compare_shared` says.
+answer is right that is an exact match. Texts with several targets are not right or wrong: `only_best_right` counts
+those that the best run labels better, and the test is the sign test. What differs between tasks, `compare_shared` says.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from doctune.errors import ArtifactError
+from doctune.reports import phrases
 from doctune.reports.compare_answers import share_answers
 from doctune.reports.compare_folds import PooledFolds, is_kfold, read_pooled
 from doctune.reports.compare_labels import share_labels
 from doctune.reports.compare_shared import TASKS, Shared, Task, listed
+from doctune.reports.compare_targets import SharedTargets, plain_targets, share_targets
 from doctune.reports.gates import Gate, apply_gates
 from doctune.reports.locate import STATUS_FILE, find_run
 from doctune.reports.numbers import counted
 from doctune.reports.reader_records import ReaderRecords, read_reader_run
-from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING, RunRecords, read_run, read_task
+from doctune.reports.records import (
+    CLASSIFICATION,
+    MULTI_TASK,
+    QUESTION_ANSWERING,
+    RunRecords,
+    read_run,
+    read_task,
+)
 from doctune.reports.status import read_raw
+from doctune.reports.target_records import MultiTaskRecords, read_targets_run
 from doctune.reports.verdict import ALL_METRIC_WORDS, MIN_DOCUMENTS
 from doctune.scoring.paired import holm
 
@@ -38,6 +49,13 @@ NOT_KNOWABLE = (
     "Whether any of these runs was picked for its test score cannot be read from its files; if one was, that score "
     "flatters."
 )
+
+
+READERS: dict[str, Callable[[Path], RunRecords | ReaderRecords | MultiTaskRecords]] = {
+    CLASSIFICATION: read_run,
+    QUESTION_ANSWERING: read_reader_run,
+    MULTI_TASK: read_targets_run,
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class ComparedRun:
     """One column: `name` is the shortest end of its path that no other run has, `report` its `report.json`."""
 
     name: str
-    records: RunRecords | ReaderRecords
+    records: RunRecords | ReaderRecords | MultiTaskRecords
     report: dict[str, Any]
     folds: PooledFolds | None = None
     """None for a run that is no k-fold multirun."""
@@ -69,6 +87,8 @@ class ComparedRun:
     @property
     def task(self) -> str:
         """The name of what it does."""
+        if isinstance(self.records, MultiTaskRecords):
+            return MULTI_TASK
         return QUESTION_ANSWERING if isinstance(self.records, ReaderRecords) else CLASSIFICATION
 
 
@@ -152,6 +172,7 @@ def compare(
                 "name": run.name,
                 "folder": str(run.records.folder),
                 **{key: run.report.get(key) for key in COPIED},
+                **({"targets": plain_targets(run.report)} if name == MULTI_TASK else {}),
                 "folds": run.folds and {"num_folds": run.folds.num_folds, "missing": list(run.folds.missing)},
             }
             for run in runs
@@ -215,19 +236,18 @@ def _read_compared(name: str, run: Path) -> ComparedRun:
     if is_kfold(run):
         folds = read_pooled(run)
         return ComparedRun(name, folds.records, folds.report, folds)
-    records = read_reader_run(run) if read_task(run) == QUESTION_ANSWERING else read_run(run)
-    return ComparedRun(name, records, _read_report(run))
+    return ComparedRun(name, READERS[read_task(run)](run), _read_report(run))
 
 
 def _require_one_task(runs: Sequence[ComparedRun]) -> None:
-    names = {task: [run.name for run in runs if run.task == task] for task in TASKS}
-    if not all(names.values()):
+    names = {task: of_task for task in TASKS if (of_task := [run.name for run in runs if run.task == task])}
+    if len(names) == 1:
         return
     do = [
         f"{listed(of_task)} {TASKS[task].says}{'s' if len(of_task) == 1 else ''} {TASKS[task].noun}s"
         for task, of_task in names.items()
     ]
-    raise ArtifactError(f"{' and '.join(do)}, so they have no score in common: compare runs of one task.")
+    raise ArtifactError(f"{phrases.listed(do)}, so they have no score in common: compare runs of one task.")
 
 
 def _read_report(run: Path) -> dict[str, Any]:
@@ -263,6 +283,9 @@ def _common_metric(runs: Sequence[ComparedRun], task: Task) -> str:
 
 def _shared(runs: Sequence[ComparedRun]) -> Shared | str:
     """What all runs, which are of one task, have judged, or a sentence that says why that cannot be compared."""
+    multi_task = {run.name: run.records for run in runs if isinstance(run.records, MultiTaskRecords)}
+    if multi_task:
+        return share_targets(multi_task)
     readers = {run.name: run.records for run in runs if isinstance(run.records, ReaderRecords)}
     if readers:
         return share_answers(readers)
@@ -292,6 +315,7 @@ def _against_best(shared: Shared, metric: str, task: Task) -> list[dict[str, Any
                 "p_holm": p_holm,
                 "tests_disagree": agreements[0] != agreements[1],
                 "status": _status(len(shared), *agreements),
+                **({"targets": shared.differences(best, name)} if isinstance(shared, SharedTargets) else {}),
             }
         )
     return comparisons
@@ -347,7 +371,7 @@ def _notes(
     if left_out:
         notes.append(f"Left out: {', '.join(map(str, left_out))}.")
     notes += _fold_notes(runs)
-    counts = {run.name: len(run.records.test or ()) for run in runs}
+    counts = _num_judged(runs, shared)
     if count and max(counts.values()) > count:
         notes.append(
             f"The runs were judged on different splits: they share {counted(count, f'test {noun}')} of "
@@ -368,11 +392,18 @@ def _notes(
         )
     disagreeing = [each["other"] for each in comparisons if each["tests_disagree"]]
     if disagreeing:
+        name = "the sign test" if runs[0].task == MULTI_TASK else "McNemar's test"
         notes.append(
-            f"Against {listed(disagreeing)} the interval and McNemar's test disagree: better is said only where both "
-            "find it."
+            f"Against {listed(disagreeing)} the interval and {name} disagree: better is said only where both find it."
         )
     return [*notes, NOT_KNOWABLE]
+
+
+def _num_judged(runs: Sequence[ComparedRun], shared: Shared | str) -> dict[str, int]:
+    """How many documents, questions, or texts that know a compared target, each run was judged on."""
+    if isinstance(shared, SharedTargets):
+        return shared.tested
+    return {run.name: len(run.records.test or ()) for run in runs if not isinstance(run.records, MultiTaskRecords)}
 
 
 def _fold_notes(runs: Sequence[ComparedRun]) -> list[str]:

@@ -13,13 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from doctune.corpus.targets import TargetSpec
 from doctune.reports.facts import finite, history_key
 from doctune.reports.folds import RUNS, Fold, pool, read_folds
 from doctune.reports.folds_answers import AnswerPart
 from doctune.reports.folds_labels import LabelPart
 from doctune.reports.folds_parts import JudgedPart
+from doctune.reports.folds_targets import TargetsPart
 from doctune.reports.reader_records import ReaderRecords
-from doctune.reports.records import QUESTION_ANSWERING, RunFiles, RunRecords, read_json
+from doctune.reports.records import MULTI_TASK, QUESTION_ANSWERING, RunFiles, RunRecords, read_json
+from doctune.reports.target_records import MultiTaskRecords, TargetPart, TargetRecords
 from doctune.scoring.gap import GapThresholds
 
 
@@ -27,7 +30,7 @@ from doctune.scoring.gap import GapThresholds
 class PooledFolds:
     """What `compare` knows of a k-fold multirun; `records` and `report` are like those of a run."""
 
-    records: RunRecords | ReaderRecords
+    records: RunRecords | ReaderRecords | MultiTaskRecords
     report: dict[str, Any]
     num_folds: int
     missing: tuple[int, ...]
@@ -72,12 +75,18 @@ def read_pooled(folder: Path) -> PooledFolds:
     return PooledFolds(_records(files, test), finite(report), num_folds, missing)
 
 
-def _records(files: RunFiles, test: JudgedPart) -> RunRecords | ReaderRecords:
+def _records(files: RunFiles, test: JudgedPart) -> RunRecords | ReaderRecords | MultiTaskRecords:
     """What a run with this test part, and without a validation part and baselines, would tell."""
     if isinstance(test, AnswerPart):
         return ReaderRecords(**vars(files), version=test.version, val=None, test=test.answers, baseline_answers={})
-    assert isinstance(test, LabelPart), "there are parts of two kinds"
+    if isinstance(test, TargetsPart):
+        return MultiTaskRecords(**vars(files), targets=tuple(_target(spec, part) for spec, part in test.targets))
+    assert isinstance(test, LabelPart), "there are parts of three kinds"
     return RunRecords(**vars(files), labels=test.labels, val=None, test=test.predictions, baseline_ids={})
+
+
+def _target(spec: TargetSpec, test: TargetPart | None) -> TargetRecords:
+    return TargetRecords(spec, val=None, test=test, baselines={}, baseline_sets={}, train_counts={})
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -99,6 +108,7 @@ def _report(finished: Sequence[Fold], test: JudgedPart) -> dict[str, Any]:
     config = finished[0].config
     return {
         **({"task": QUESTION_ANSWERING} if isinstance(test, AnswerPart) else {}),
+        **(_targets(reports, test) if isinstance(test, TargetsPart) else {}),
         "val": _mean_scores([report.get("val") or {} for report in reports], test.metric_words),
         "gap": _mean_gap([(report.get("gap") or {}).get("value") for report in reports], config),
         "training_seconds": _all_or_none(sum, [report.get("training_seconds") for report in reports]),
@@ -109,6 +119,22 @@ def _report(finished: Sequence[Fold], test: JudgedPart) -> dict[str, Any]:
         "epochs": None,
         "best_epoch": None,
         "monitor": config["monitor"],
+    }
+
+
+def _targets(reports: Sequence[Mapping[str, Any]], test: TargetsPart) -> dict[str, Any]:
+    """The task, and the scores of each target: out-of-fold, and the means of validation."""
+    scores = test.target_scores()
+
+    def validated(name: str) -> dict[str, Any]:
+        found = [(report.get("targets") or {}).get(name) or {} for report in reports]
+        return _mean_scores([each.get("val") or {} for each in found], test.metric_words)
+
+    return {
+        "task": MULTI_TASK,
+        "targets": {
+            spec.name: {"test": scores.get(spec.name), "val": validated(spec.name)} for spec, _ in test.targets
+        },
     }
 
 

@@ -18,7 +18,7 @@ from doctune.reports.numbers import UNKNOWN, counted, decimal, duration, whole
 from doctune.reports.page import document, escaped, isolated
 from doctune.reports.plots import shorten
 from doctune.reports.reader_summary import HALVES
-from doctune.reports.verdict import ALL_METRIC_WORDS
+from doctune.reports.verdict import ALL_METRIC_WORDS, metric_words
 
 Report = Mapping[str, Any]
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]  # name of a run -> its epochs
@@ -40,6 +40,7 @@ def summarize(report: Report) -> str:
         _wrapped(report["verdict"]),
         *_side_by_side(report, names),
         _tests(report),
+        _target_tests(report),
         [line for note in report["notes"] for line in _wrapped(note, "- ")],
         [
             f"gate {outcome['gate']}: {'passed' if outcome['passed'] else 'FAILED'}: {outcome['sentence']}"
@@ -66,6 +67,7 @@ def page(report: Report, histories: Histories) -> str:
         _html_gates(report["gates"]),
         f"<h2>Scores and cost</h2>{_html_table(names, score_rows(report))}",
         _html_tests(report),
+        _html_target_tests(report),
         f"<h2>Settings that differ</h2>{_html_table(names, settings) if settings else '<p>None.</p>'}",
         "<h2>Curves</h2>",
         _html_curves(histories, report["metric"]),
@@ -122,6 +124,7 @@ def score_rows(report: Report) -> list[Row]:
     return [
         *tested,
         *_half_rows(report),
+        *_target_rows(report),
         (validated, [_score(run["val"], report["metric"]) for run in runs]),
         ("gap", [_gap(run["gap"]) for run in runs]),
         ("training time", [duration(run["training_seconds"]) for run in runs]),
@@ -139,6 +142,19 @@ def _half_rows(report: Report) -> list[Row]:
         (f"{ALL_METRIC_WORDS[metric]}, {words}", [_score(test.get(half), metric) for test in tests])
         for half, words in HALVES.items()
         if any(half in test for test in tests)
+    ]
+
+
+def _target_rows(report: Report) -> list[Row]:
+    """The macro F1 of every target that a run has."""
+    by_run = [run.get("targets") or {} for run in report["runs"]]
+    names = dict.fromkeys(name for of_run in by_run for name in of_run)
+    return [
+        (
+            metric_words(f"{name}/f1_macro"),
+            [_score((of_run.get(name) or {}).get("test"), "f1_macro") for of_run in by_run],
+        )
+        for name in names
     ]
 
 
@@ -219,7 +235,7 @@ def _test_rows(report: Report) -> list[Row]:
         (
             each["other"],
             [
-                f"{each['difference']:+.3f} ({each['low']:+.3f} to {each['high']:+.3f})",
+                _difference(each),
                 f"{each['only_best_right']:,} : {each['only_other_right']:,}",
                 p_words(each["p"]) + (f", Holm {p_words(each['p_holm'])}" if several else ""),
                 {"better": "worse", "unclear": "not told apart", "too_few": "too few"}[each["status"]],
@@ -230,8 +246,8 @@ def _test_rows(report: Report) -> list[Row]:
 
 
 def _test_heads(report: Report) -> tuple[str, list[str]]:
-    best = report["best"]
-    return f"TEST AGAINST {best}", [ALL_METRIC_WORDS[report["metric"]], "only one right", "McNemar", "verdict"]
+    best, task = report["best"], task_of(report)
+    return f"TEST AGAINST {best}", [ALL_METRIC_WORDS[report["metric"]], task.count_head, task.test_head, "verdict"]
 
 
 def _tests(report: Report) -> list[str]:
@@ -239,6 +255,22 @@ def _tests(report: Report) -> list[str]:
         return []
     head, columns = _test_heads(report)
     return _table(head, columns, _test_rows(report))
+
+
+def _by_target(report: Report) -> tuple[list[str], list[Row]]:
+    """The other runs, and of every target the difference of the best run to each of them; nothing without targets."""
+    against = {each["other"]: each["targets"] for each in report["comparisons"] if "targets" in each}
+    names = dict.fromkeys(name for targets in against.values() for name in targets)
+    return list(against), [(name, [_difference(targets[name]) for targets in against.values()]) for name in names]
+
+
+def _target_tests(report: Report) -> list[str]:
+    others, rows = _by_target(report)
+    return _table(f"MACRO F1: {report['best']} MINUS", others, rows) if rows else []
+
+
+def _difference(found: Mapping[str, float]) -> str:
+    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
 
 
 def _wrapped(text: str, mark: str = "") -> list[str]:
@@ -269,7 +301,18 @@ def _html_tests(report: Report) -> str:
         f"<h2>Tested against {isolated(report['best'])}</h2>{_html_table(_test_heads(report)[1], _test_rows(report))}"
         f'<p class="soft">By how much {isolated(report["best"])} is higher on the same '
         f"{counted(_shared(report), task.noun)}, with a 95 % interval from 1,000 resamples of them; how many only it, "
-        f"and how many only the other run {task.right}; McNemar's exact test of these two numbers.</p>"
+        f"and how many only the other run {task.right}; {task.exact_test} of these two numbers.</p>"
+    )
+
+
+def _html_target_tests(report: Report) -> str:
+    others, rows = _by_target(report)
+    if not rows:
+        return ""
+    return (
+        f"<h2>By target</h2>{_html_table(others, rows)}"
+        f'<p class="soft">By how much the macro F1 of {isolated(report["best"])} is higher than that of each other '
+        "run, on the same resamples of the shared texts.</p>"
     )
 
 

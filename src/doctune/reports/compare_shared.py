@@ -1,6 +1,7 @@
 """What a comparison asks of the documents or questions that all runs have in common, whatever the task.
 
-`compare_labels` answers for classifiers, `compare_answers` for readers.
+`compare_labels` answers for classifiers, `compare_answers` for readers, `compare_targets` for runs with several
+targets.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from doctune.reports import reader, verdict
+from doctune.reports import phrases, reader, verdict
 from doctune.reports.numbers import counted
-from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
+from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING
 from doctune.scoring.intervals import Difference
 from doctune.scoring.paired import McNemar
 
@@ -23,8 +24,10 @@ class Task:
     """How the runs of a task are compared, and in which words.
 
     `noun` is what is judged and `says` what a run does with it; `truth` names what two runs may be judged by, `test`
-    what McNemar's test is of, and `right` when it counts as right. Of the `scores`, all of which are shown, the first
+    what McNemar's test is of, and `right` when it counts as right. Where a text has several targets, the sign test, of
+    which McNemar's is that of right and wrong, takes its place. Of the `scores`, all of which are shown, the first
     is judged where the runs monitored none or different ones; `judged_metric` says which one a monitored metric names.
+    `count_head`, `test_head` and `exact_test` are what that test and its counts are called in tables and below them.
     """
 
     noun: str
@@ -34,6 +37,9 @@ class Task:
     right: str
     scores: tuple[str, ...]
     judged_metric: Callable[[str], str | None]
+    count_head: str = "only one right"
+    test_head: str = "McNemar"
+    exact_test: str = "McNemar's exact test"
 
 
 TASKS = {
@@ -54,6 +60,18 @@ TASKS = {
         right="answered exactly",
         scores=("f1", "exact_match"),
         judged_metric=reader.judged_metric,
+    ),
+    MULTI_TASK: Task(
+        noun="text",
+        says="label",
+        truth="other true labels",
+        test="sign test",
+        right="labelled better, by the F1 of the labels of a text",
+        scores=("f1_macro",),
+        judged_metric=lambda _: "f1_macro",
+        count_head="one better",
+        test_head="sign test",
+        exact_test="the exact sign test",
     ),
 }
 
@@ -118,7 +136,7 @@ def shared_ids(truths: Mapping[str, Mapping[str, object]], task: Task) -> list[s
 def listed(names: Sequence[str]) -> str:
     """A, B and C; of many the first five."""
     shown = list(names[:MAX_NAMED]) + ([f"{len(names) - MAX_NAMED} more"] if len(names) > MAX_NAMED else [])
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return phrases.listed(shown)
 
 
 def _have(names: Sequence[str]) -> str:

@@ -261,18 +261,8 @@ def _excerpt(text: str) -> str:
 
 
 def _confusions(report: Report, folder: Path) -> str:
-    heads = [("true class", "name"), ("taken for", "name"), ("times", ""), ("of", ""), ("", "wide")]
-    rows = [
-        [
-            f'<td class="name">{isolated(pair["truth"])}</td>',
-            f'<td class="name">{isolated(pair["predicted"])}</td>',
-            f"<td>{whole(pair['count'])}</td>",
-            f"<td>{whole(pair['support'])}</td>",
-            f'<td class="wide">{bar(pair["count"] / pair["support"])}</td>',
-        ]
-        for pair in report["confused_pairs"]
-    ]
-    table = sections.table(heads, rows) if rows else "<p>No document was given a wrong label.</p>"
+    pairs, no_pair = report["confused_pairs"], "<p>No document was given a wrong label.</p>"
+    table = sections.pair_table(pairs, "true class", "taken for") if pairs else no_pair
     return f"{table}{picture(folder, 'confusion_matrix.png', 'Confusion matrix')}"
 
 
@@ -294,7 +284,7 @@ def _class_cell(row: Mapping[str, Any], name: str) -> str:
     is_count = name in ("support", "predicted")
     value = row[name] if is_count or row["support"] else None
     shown = whole(value) if is_count else decimal(value)
-    return f'<td data-value="{"" if value is None else value}">{shown}</td>'
+    return sections.sortable_cell(value, shown)
 
 
 def _curves(folder: Path) -> str:

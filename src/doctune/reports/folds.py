@@ -28,11 +28,12 @@ from doctune.reports.folds_answers import AnswerPart
 from doctune.reports.folds_labels import LabelPart
 from doctune.reports.folds_page import summarize_folds
 from doctune.reports.folds_parts import JudgedPart
+from doctune.reports.folds_targets import TargetsPart, spread
 from doctune.reports.locate import STATUS_FILE
-from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING, read_json, read_task
+from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING, read_json, read_task
 from doctune.reports.status import process_of, read_status
 from doctune.reports.suspects import Suspect, can_find_suspects
-from doctune.reports.verdict import ALL_METRIC_WORDS
+from doctune.reports.verdict import metric_words
 
 FOLDER = "kfold"
 RUNS = "*/environment.json"
@@ -46,7 +47,11 @@ FILES = {
     "val_loss.png": "the picture of the losses",
     "scores.png": "the picture of the scores",
 }
-PARTS: dict[str, type[JudgedPart]] = {CLASSIFICATION: LabelPart, QUESTION_ANSWERING: AnswerPart}
+PARTS: dict[str, type[JudgedPart]] = {
+    CLASSIFICATION: LabelPart,
+    QUESTION_ANSWERING: AnswerPart,
+    MULTI_TASK: TargetsPart,
+}
 
 
 @dataclass(frozen=True)
@@ -245,7 +250,8 @@ def _results(folds: Sequence[Fold], oof: JudgedPart | None, suspects: Sequence[S
     rows = [_row(fold, metric, mode) for fold in folds]
     scored = {row["fold"]: row["monitor"] for row in rows if row["status"] == "finished" and row["monitor"] is not None}
     values = list(scored.values())
-    done = {fold.number for fold in folds if fold.is_finished}
+    finished = [fold for fold in folds if fold.is_finished]
+    done = {fold.number for fold in finished}
     pick = min if mode == "min" else max
     return {
         **({} if task == CLASSIFICATION else {"task": task}),
@@ -262,8 +268,14 @@ def _results(folds: Sequence[Fold], oof: JudgedPart | None, suspects: Sequence[S
         "missing": [number for number in range(config["split"]["folds"]) if number not in done],
         "oof": oof.scores() if oof else None,
         "per_class": oof.per_class() if oof else [],
+        **(_targets(oof, rows, finished) if isinstance(oof, TargetsPart) else {}),
         "suspect_labels": None if suspects is None else len(suspects),
     }
+
+
+def _targets(oof: TargetsPart, rows: Sequence[dict[str, Any]], finished: Sequence[Fold]) -> dict[str, Any]:
+    done = [row for row in rows if row["status"] == "finished"]
+    return spread(oof, done, [fold.history for fold in finished])
 
 
 def _row(fold: Fold, metric: str, mode: str) -> dict[str, Any]:
@@ -331,13 +343,16 @@ def _write_plots(folds: Sequence[Fold], results: dict[str, Any], target: Path) -
 def _series(rows: Sequence[dict[str, Any]], results: dict[str, Any]) -> dict[str, list[float | None]]:
     """Name in the legend -> score per fold: the monitored one, and that of the test part.
 
-    Answers have no test loss, and a loss and a score share no axis: both scores of the test part stand for them.
+    A test part of answers or of several targets keeps no loss, and a loss and a score share no axis: scores of the test
+    part alone stand for them.
     """
     metric, test_metric = results["metric"], results["test_metric"]
-    tested = {f"test, {ALL_METRIC_WORDS[test_metric]}": [row["test"][test_metric] for row in rows]}
+    tested = {f"test, {metric_words(test_metric)}": [row["test"].get(test_metric) for row in rows]}
     if metric == "val/loss" and test_metric == "f1":
         return tested | {"test, exact match": [row["test"]["exact_match"] for row in rows]}
+    if metric == "val/loss" and test_metric == "f1_macro":
+        return tested
     return {
-        f"validation, {ALL_METRIC_WORDS.get(metric.split('/')[-1], metric)}": [row["monitor"] for row in rows],
+        f"validation, {metric_words(metric)}": [row["monitor"] for row in rows],
         **tested,
     }

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from doctune.reports.folds_page import (
+    TARGET_HEADS,
     Results,
     articles_sentence,
     fold_heads,
@@ -17,6 +18,7 @@ from doctune.reports.folds_page import (
     pooled_sentence,
     result_sentence,
     suspects_sentence,
+    target_rows,
     ways_on,
     why_no_suspects,
     with_interval,
@@ -62,6 +64,7 @@ def page(
         ("folds", "Folds", _folds(results, directory)),
         ("pooled", "Out-of-fold scores", _pooled(results)),
         *classes,
+        *([("targets", "Targets", _targets(results))] if "targets" in results else []),
         ("curves", "Curves", _curves(pictures)),
         ("labels", "Suspect labels", _suspects(results, suspects)),
         ("files", "Files", _files(files)),
@@ -147,8 +150,38 @@ def _classes(results: Results) -> str:
     """Every class, the lowest F1 first; at the end those without a document."""
     if not results["per_class"]:
         return f"<p>{pooled_sentence(results)}</p>"
-    heads = [("class", "name"), ("", "wide"), *((word, "") for word in ("F1", "precision", "recall", "documents"))]
-    ordered = sorted(results["per_class"], key=lambda row: (row["support"] == 0, row["f1"], row["label"]))
+    return f'{_label_table(results["per_class"], "class", "documents")}<p class="soft">The lowest F1 first.</p>'
+
+
+def _targets(results: Results) -> str:
+    """Mean, spread and out-of-fold score of every target, then its labels."""
+    scores = [results["oof"], *(found["oof"] for found in results["targets"].values())]
+    rows = [
+        [
+            f'<td class="name">{isolated(name)}</td>',
+            *(f"<td>{cell}</td>" for cell in cells),
+            f'<td class="wide">{bar(judged["f1_macro"]) if judged else ""}</td>',
+        ]
+        for (name, cells), judged in zip(target_rows(results), scores, strict=True)
+    ]
+    heads = [("macro F1", "name"), *((head, "") for head in TARGET_HEADS), ("", "wide")]
+    tables = [
+        f"<h3>{isolated(name)}</h3>{_label_table(found['per_label'], 'label', 'texts')}"
+        for name, found in results["targets"].items()
+        if found["per_label"]
+    ]
+    return (
+        f'{_table(heads, rows)}<p class="soft">Mean ± standard deviation over the folds: val in the epoch that a fold '
+        "kept, test of its own test part. Out-of-fold: of all texts together, with 95 % intervals; the bar is from 0 "
+        "to 1. So are the labels below, the lowest F1 first.</p>"
+        f"{''.join(tables)}"
+    )
+
+
+def _label_table(labels: Sequence[Mapping[str, Any]], label: str, judged: str) -> str:
+    """Labels with their scores, the lowest F1 first; at the end those that none of what was judged has."""
+    heads = [(label, "name"), ("", "wide"), *((word, "") for word in ("F1", "precision", "recall", judged))]
+    ordered = sorted(labels, key=lambda row: (row["support"] == 0, row["f1"], row["label"]))
     rows = [
         [
             f'<td class="name">{isolated(row["label"])}</td>',
@@ -158,7 +191,7 @@ def _classes(results: Results) -> str:
         ]
         for row in ordered
     ]
-    return f'{_table(heads, rows)}<p class="soft">The lowest F1 first.</p>'
+    return _table(heads, rows)
 
 
 def _curves(pictures: Mapping[str, str]) -> str:

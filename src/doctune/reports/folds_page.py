@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doctune.reports.numbers import counted, decimal
+from doctune.reports.numbers import UNKNOWN, counted, decimal
 from doctune.reports.plots import shorten
 from doctune.reports.reader import FEW_ARTICLES
 from doctune.reports.reader_summary import HALVES
-from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
+from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING
 from doctune.reports.summary import INDENT, WIDTH, paragraph
 from doctune.reports.suspects import Suspect, can_find_suspects
-from doctune.reports.verdict import ALL_METRIC_WORDS, ANSWER_METRIC_WORDS, METRIC_WORDS
+from doctune.reports.verdict import ANSWER_METRIC_WORDS, METRIC_WORDS, metric_words
 
 MAX_FOLDS = 20
 MAX_SUSPECTS = 5
@@ -28,7 +28,8 @@ class Wording:
 
     `noun` is what was judged and `judged` what was done with it; `summary` are the scores that the text names beside
     the compared one, `losses` and `tested` the columns of a fold before and after the monitored score, and `column` is
-    how many characters a column has. `has_labels` is whether there are classes, and labels that can be wrong.
+    how many characters a column has. `has_labels` is whether there are classes, and labels that can be wrong, and
+    `no_suspects` why those are not looked for.
     """
 
     noun: str
@@ -39,6 +40,7 @@ class Wording:
     tested: tuple[str, ...]
     column: int
     has_labels: bool
+    no_suspects: str = ""
 
 
 WORDINGS = {
@@ -61,6 +63,18 @@ WORDINGS = {
         tested=("f1", "exact_match"),
         column=17,
         has_labels=False,
+        no_suspects="Suspect labels are looked for in the predictions of classifiers: an answer has no label.",
+    ),
+    MULTI_TASK: Wording(
+        noun="text",
+        judged="judged",
+        metrics={"f1_macro": "mean macro F1"},
+        summary=("f1_macro",),
+        losses={"best_val_loss": "best val loss"},
+        tested=("f1_macro",),
+        column=17,
+        has_labels=False,
+        no_suspects="Suspect labels are looked for in the predictions of classifiers, which have one target.",
     ),
 }
 
@@ -77,6 +91,7 @@ def summarize_folds(results: Results, suspects: Sequence[Suspect] | None, direct
         paragraph("RESULT", result_sentence(results)),
         _folds(results),
         _pooled(results),
+        _targets(results),
         _missing(results, directory),
         _suspects(results, suspects),
         paragraph("FILES", ", ".join(files)),
@@ -107,7 +122,7 @@ def result_sentence(results: Results) -> str:
 
 def fold_heads(results: Results) -> tuple[str, ...]:
     """What the numbers of `fold_rows` are."""
-    tested = (f"test {ALL_METRIC_WORDS[metric]}" for metric in _tested(results))
+    tested = (f"test {metric_words(metric)}" for metric in _tested(results))
     return (*wording(results).losses.values(), results["metric"], *tested)
 
 
@@ -149,20 +164,61 @@ def _pooled(results: Results) -> list[str]:
     ]
 
 
+def _targets(results: Results) -> list[str]:
+    """A line per target, and one for their mean; many targets are cut."""
+    rows = target_rows(results)
+    if not rows:
+        return []
+    heads = "".join(f"{head:>{width}}" for head, width in zip(TARGET_HEADS, _TARGET_WIDTHS, strict=True))
+    lines = [f"{'macro F1':<27}{heads}"]
+    for name, cells in rows[: MAX_FOLDS + 1]:
+        numbers = "".join(f"{cell:>{width}}" for cell, width in zip(cells, _TARGET_WIDTHS, strict=True))
+        lines.append(f"{shorten(name, 26):<27}{numbers}")
+    if len(rows) > MAX_FOLDS + 1:
+        lines.append(f"{len(rows) - MAX_FOLDS - 1} more in kfold_results.json")
+    return [f"{'TARGETS' if place == 0 else '':<{INDENT}}{line}" for place, line in enumerate(lines)]
+
+
+TARGET_HEADS = ("val, folds", "test, folds", "out-of-fold")
+_TARGET_WIDTHS = (17, 17, 23)
+
+
+def target_rows(results: Results) -> list[tuple[str, list[str]]]:
+    """Of the mean of several targets and of each: its mean ± deviation over folds, and its out-of-fold score."""
+    if "targets" not in results:
+        return []
+    together = results["combined"] | {"oof": results["oof"]}
+    return [
+        (name, [spread_words(found["val"]), spread_words(found["test"]), _out_of_fold(found["oof"])])
+        for name, found in [("mean of all targets", together), *results["targets"].items()]
+    ]
+
+
+def spread_words(spread: Mapping[str, float | None] | None) -> str:
+    """Mean and standard deviation over folds; one fold has no deviation."""
+    if spread is None:
+        return UNKNOWN
+    return decimal(spread["mean"]) + ("" if spread["std"] is None else f" ± {decimal(spread['std'])}")
+
+
+def _out_of_fold(scores: Mapping[str, Any] | None) -> str:
+    return UNKNOWN if scores is None else with_interval(scores, "f1_macro")
+
+
 def pooled_sentence(results: Results) -> str:
     """The out-of-fold scores."""
     scores, words = results["oof"], wording(results)
     if scores is None:
         return f"No fold has finished, so no {words.noun} has an out-of-fold prediction yet."
-    shown = _score_words(scores, dict.fromkeys([results["test_metric"], *words.summary]))
+    shown = _score_words(scores, dict.fromkeys([results["test_metric"], *words.summary]), words.metrics)
     return f"Out-of-fold {shown} on {judged_words(results)}; 95 % intervals over {words.noun}s."
 
 
 def half_sentences(results: Results) -> list[str]:
     """The scores of the questions with, and of those without an answer; nothing where all have one."""
-    scores = results["oof"] or {}
+    scores, metrics = results["oof"] or {}, ANSWER_METRIC_WORDS
     return [
-        f"{scores[half]['questions']:,} {words}: {_score_words(scores[half], ANSWER_METRIC_WORDS)}."
+        f"{scores[half]['questions']:,} {words}: {_score_words(scores[half], metrics, metrics)}."
         for half, words in HALVES.items()
         if half in scores
     ]
@@ -186,14 +242,15 @@ def judged_words(results: Results) -> str:
     return f"{count}, each {words.judged} by a model that neither trained on it nor was chosen by it"
 
 
-def _score_words(scores: Mapping[str, Any], metrics: Iterable[str]) -> str:
-    return ", ".join(f"{ALL_METRIC_WORDS[metric]} {with_interval(scores, metric)}" for metric in metrics)
+def _score_words(scores: Mapping[str, Any], metrics: Iterable[str], words: Mapping[str, str]) -> str:
+    """Scores with their intervals; those that `words` does not name are named as everywhere."""
+    return ", ".join(f"{words.get(name) or metric_words(name)} {with_interval(scores, name)}" for name in metrics)
 
 
 def with_interval(scores: Mapping[str, Any], metric: str) -> str:
     """A score with its 95 % interval."""
     low, high = (scores.get("ci95") or {}).get(metric) or (None, None)
-    return f"{decimal(scores[metric])} ({decimal(low)}–{decimal(high)})"
+    return f"{decimal(scores.get(metric))} ({decimal(low)}–{decimal(high)})"
 
 
 def missing_sentence(results: Results) -> str:
@@ -232,7 +289,7 @@ def _missing(results: Results, directory: Path) -> list[str]:
 def why_no_suspects(results: Results, suspects: Sequence[Suspect] | None) -> tuple[str, str]:
     """Why there is no list of suspect labels, and what to type if that helps; nothing where there is one."""
     if not wording(results).has_labels:
-        return "Suspect labels are looked for in the predictions of classifiers: an answer has no label.", ""
+        return wording(results).no_suspects, ""
     if suspects is None and results["missing"]:
         return "Suspect labels are looked for when all folds have finished.", ""
     if suspects is None and not can_find_suspects():

@@ -11,7 +11,7 @@ from typing import Any
 from doctune.errors import ConfigError
 from doctune.reports.numbers import UNKNOWN
 from doctune.reports.reader_summary import HALVES
-from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
+from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING
 from doctune.reports.verdict import ANSWER_METRIC_WORDS
 from doctune.scoring.classification import ClassificationScores
 
@@ -19,7 +19,7 @@ OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operat
 OPPOSITES = {"<": "not below", "<=": "above", ">": "not above", ">=": "below"}
 TRAINING_METRICS = ("gap", "gap_abs", "seconds", "parameters")
 
-_RULE = re.compile(r"\s*(\w+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_RULE = re.compile(r"\s*((?:[^<>=/]+/)?\w+)\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,11 @@ def _score_names(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The scores that runs of these tasks have, whether or not one of them has a part that was scored."""
     tasks = {report.get("task") or CLASSIFICATION for report in reports.values()}
     labels = [field.name for field in fields(ClassificationScores) if field.name != "top_k_accuracy"]
-    of_task = {CLASSIFICATION: labels, QUESTION_ANSWERING: ["questions", *ANSWER_METRIC_WORDS]}
+    of_task = {
+        CLASSIFICATION: labels,
+        QUESTION_ANSWERING: ["questions", *ANSWER_METRIC_WORDS],
+        MULTI_TASK: ["f1_macro"],
+    }
     names = [name for task, scores in of_task.items() if task in tasks for name in scores]
     return [*names, *(f"val_{name}" for name in names)]
 
@@ -113,7 +117,8 @@ def _score_names(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _values(report: Mapping[str, Any]) -> dict[str, float]:
     """All numbers of a run that a gate can name; `top_3_accuracy` is the 3 of `top_k_accuracy`.
 
-    `no_answer_f1` is the F1 of the questions without an answer; likewise the other scores and half.
+    `no_answer_f1` is the F1 of the questions without an answer; likewise the other scores and half. `emotion/f1_macro`
+    is the macro F1 of the target emotion.
     """
     gap = (report.get("gap") or {}).get("value")
     values = {
@@ -126,5 +131,10 @@ def _values(report: Mapping[str, Any]) -> dict[str, float]:
         scores = report.get(part) or {}
         top_k = {f"top_{k}_accuracy": share for k, share in (scores.get("top_k_accuracy") or {}).items()}
         halves = {f"{half}_{name}": value for half in HALVES for name, value in (scores.get(half) or {}).items()}
-        values |= {f"{prefix}{name}": value for name, value in (scores | top_k | halves).items()}
+        of_targets = {
+            f"{target}/{name}": value
+            for target, found in (report.get("targets") or {}).items()
+            for name, value in (found.get(part) or {}).items()
+        }
+        values |= {f"{prefix}{name}": value for name, value in (scores | top_k | halves | of_targets).items()}
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}

@@ -141,23 +141,13 @@ def _class_cell(row: Mapping[str, Any], name: str) -> str:
     is_score = name in ("f1", "precision", "recall")
     value = None if row["support"] == 0 and is_score else row[name]
     shown = decimal(value) if is_score else whole(value)
-    return f'<td data-value="{"" if value is None else value}">{shown}</td>'
+    return sections.sortable_cell(value, shown)
 
 
 def _confusions(report: Report, pictures: Pictures) -> str:
     pairs = report["confused_pairs"]
-    heads = [("true class", "name"), ("taken for", "name"), ("times", ""), ("of", ""), ("", "wide")]
-    rows = [
-        [
-            f'<td class="name">{isolated(pair["truth"])}</td>',
-            f'<td class="name">{isolated(pair["predicted"])}</td>',
-            f"<td>{whole(pair['count'])}</td>",
-            f"<td>{whole(pair['support'])}</td>",
-            f'<td class="wide">{bar(pair["count"] / pair["support"])}</td>',
-        ]
-        for pair in pairs
-    ]
-    table = sections.table(heads, rows) if rows else "<p>No document was given a wrong label.</p>"
+    no_pair = "<p>No document was given a wrong label.</p>"
+    table = sections.pair_table(pairs, "true class", "taken for") if pairs else no_pair
     return (
         f'{table}<h3>Confusion matrix</h3><figure><img src="{pictures.confusion_matrix}" '
         f'alt="Confusion matrix of {counted(len(report["labels"]), "class", "classes")}"></figure>'

@@ -6,12 +6,14 @@ Whatever a run did not record is left out. Cited are the sources of methods, by 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from doctune.reports import target_methods
 from doctune.reports.numbers import counted, decimal, duration, whole
-from doctune.reports.records import CLASSIFICATION, QUESTION_ANSWERING
+from doctune.reports.phrases import listed
+from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING
 from doctune.reports.verdict import ALL_METRIC_WORDS, PART_WORDS
 
 Report = Mapping[str, Any]
@@ -52,6 +54,8 @@ BASELINES = {
     "tfidf_svm": "a linear support vector machine on TF-IDF features (Joachims 1998)",
     "forest": "a random forest on TF-IDF features (Breiman 2001)",
     "majority": "the most frequent training label",
+    "tfidf_logistic": "balanced logistic regressions on TF-IDF features (Lewis et al. 2004)",
+    "label_prior": "the shares of the labels in training",
     "lexical": "the rarest words of the sentence that shares most with the question",
     "untrained": "the same model before training",
     "no_answer": "leaving every question unanswered",
@@ -82,6 +86,7 @@ class Words:
 WORDS = {
     CLASSIFICATION: Words("classification head", "document", "document"),
     QUESTION_ANSWERING: Words("span head", "question", "window"),
+    MULTI_TASK: Words("heads", "text", "text"),
 }
 
 
@@ -94,11 +99,12 @@ def describe_methods(report: Report, config: Config) -> str:
     """
     sentences = [
         _model(report, config),
+        _targets(report, config),
         _frozen(report, config),
         _input(report, config),
         _division(report, config),
         _sampling(config),
-        _augmentation(config),
+        _augmentation(report, config),
         _loss(report, config),
         _optimiser(report, config),
         _rate(report, config),
@@ -119,7 +125,8 @@ def _model(report: Report, config: Config) -> str:
     if not model.get("name"):
         return ""
     kind = model.get("architecture")
-    encoder = f", a {_words(report).head} on {ARCHITECTURES.get(kind, f'a {kind} encoder')}" if kind else ""
+    head = "linear heads" if _is_multi_task(report) else f"a {_words(report).head}"
+    encoder = f", {head} on {ARCHITECTURES.get(kind, f'a {kind} encoder')}" if kind else ""
     size = f", with {whole(model['total'])} parameters" if model.get("total") else ""
     return f"The model was {model['name']}{encoder}{size}{_origin(config)}."
 
@@ -130,6 +137,10 @@ def _origin(config: Config) -> str:
     if not model:
         return ""
     return f", fine-tuned from {_last_parts(model['path'])}" if model.get("path") else ", trained from random weights"
+
+
+def _targets(report: Report, config: Config) -> str:
+    return target_methods.heads(report, config.get("data") or {}) if _is_multi_task(report) else ""
 
 
 def _frozen(report: Report, config: Config) -> str:
@@ -151,9 +162,9 @@ def _input(report: Report, config: Config) -> str:
     length = _value(config, "data.max_length")
     if _is_reader(report):
         return _windows(length, config)
-    if length is None or _value(config, "data.kind") != "file_content":
+    if length is None or _value(config, "data.kind") not in ("file_content", "multi_task"):
         return ""
-    return f"Each document was represented by its first {whole(length)} tokens."
+    return f"Each {_words(report).judged} was represented by its first {whole(length)} tokens."
 
 
 def _windows(length: int | None, config: Config) -> str:
@@ -172,10 +183,11 @@ def _division(report: Report, config: Config) -> str:
         return _division_of_questions(report, parts, config)
     test = f" and {whole(parts['test'])} for testing" if parts.get("test") else ""
     val = f"{whole(parts.get('val'))} for validation"
-    used = f"{counted(parts['train'], 'document')} of {counted(len(report['labels']), 'class', 'classes')}"
+    classes = "" if _is_multi_task(report) else f" of {counted(len(report['labels']), 'class', 'classes')}"
+    used = f"{counted(parts['train'], _words(report).judged)}{classes}"
     verb = "was" if parts["train"] == 1 else "were"
     sizes = f"{used} {verb} used for training{', ' if test else ' and '}{val}{test}"
-    return f"{sizes}{_copies(config)}{_fold(report, config)}."
+    return f"{sizes}{_copies(report, config)}{_fold(report, config)}."
 
 
 def _division_of_questions(report: Report, parts: Mapping[str, int], config: Config) -> str:
@@ -190,17 +202,17 @@ def _division_of_questions(report: Report, parts: Mapping[str, int], config: Con
         for name, purpose in (("train", "for training"), ("val", "for validation"), ("test", "for testing"))
         if parts.get(name)
     ]
-    return f"There were {_listed(used)}; no context stood in two parts{_fold(report, config)}."
+    return f"There were {listed(used)}; no context stood in two parts{_fold(report, config)}."
 
 
-def _copies(config: Config) -> str:
-    threshold = _value(config, "data.duplicate_threshold")
+def _copies(report: Report, config: Config) -> str:
+    noun, threshold = _words(report).judged, _value(config, "data.duplicate_threshold")
     if threshold is None:
         return ""
     if threshold >= 1:
-        return "; copies of a document stayed in one part"
+        return f"; copies of a {noun} stayed in one part"
     return (
-        f"; documents whose sets of word shingles had a Jaccard similarity of at least {threshold:g} (Broder 1997) "
+        f"; {noun}s whose sets of word shingles had a Jaccard similarity of at least {threshold:g} (Broder 1997) "
         "stayed in one part"
     )
 
@@ -215,17 +227,20 @@ def _sampling(config: Config) -> str:
     return SAMPLINGS.get(_value(config, "data.sampling.method"), "")
 
 
-def _augmentation(config: Config) -> str:
+def _augmentation(report: Report, config: Config) -> str:
     views = []
     if share := _value(config, "data.augment.random_window"):
         windows = counted(_value(config, "data.augment.windows") or 1, "window")
-        views.append(f"one of the first {windows} of a document instead of its first with probability {share:g}")
+        noun = _words(report).judged
+        views.append(f"one of the first {windows} of a {noun} instead of its first with probability {share:g}")
     if share := _value(config, "data.augment.token_dropout"):
         views.append(f"the mask instead of a token with probability {share:g} (Dai & Le 2015)")
     return f"Training showed {' and '.join(views)}." if views else ""
 
 
 def _loss(report: Report, config: Config) -> str:
+    if _is_multi_task(report):
+        return target_methods.losses(report, config.get("loss") or {}, CLASS_WEIGHTS)
     if not config.get("loss"):
         return ""
     name = "cross entropy"
@@ -251,7 +266,8 @@ def _optimiser(report: Report, config: Config) -> str:
         settings.append(f" in batches of {whole(batch)} {_words(report).learnt}s{_accumulation(report, config, batch)}")
     if epochs := _value(config, "trainer.max_epochs"):
         settings.append(f" for at most {counted(epochs, 'epoch')}")
-    return f"It was minimised with AdamW (Loshchilov & Hutter 2019){''.join(settings)}."
+    what = "Their sum" if _is_multi_task(report) else "It"
+    return f"{what} was minimised with AdamW (Loshchilov & Hutter 2019){''.join(settings)}."
 
 
 def _accumulation(report: Report, config: Config, batch: int) -> str:
@@ -336,7 +352,9 @@ def _monitored(report: Report) -> str:
 
 
 def _decoding(report: Report, config: Config) -> str:
-    """How a reader's answers were chosen and judged."""
+    """How a reader's answers, or the labels of a set, were chosen and judged."""
+    if _is_multi_task(report):
+        return target_methods.thresholds(report)
     if not _is_reader(report):
         return ""
     most = _value(config, "data.max_answer_length")
@@ -355,6 +373,8 @@ def _decoding(report: Report, config: Config) -> str:
 
 
 def _score(report: Report) -> str:
+    if _is_multi_task(report):
+        return target_methods.scores(report)
     part, metric = report["part"], report["comparison"]["metric"]
     scores = report[part]
     chose = ", which had also chosen the epoch" if part == "val" else ""
@@ -380,12 +400,14 @@ def _beside(report: Report) -> str:
 
 def _comparison(report: Report) -> str:
     """What the baselines scored on the same documents or questions."""
+    if _is_multi_task(report):
+        return target_methods.baselines(report, BASELINES)
     part, metric = report["part"], report["comparison"]["metric"]
     known = {name: scores[part] for name, scores in report["baselines"].items() if metric in (scores.get(part) or {})}
     if not known:
         return ""
     scored = [f"{BASELINES.get(name, name)} scored {decimal(scores[metric])}" for name, scores in known.items()]
-    return f"On the same {_words(report).judged}s {_listed(scored)}."
+    return f"On the same {_words(report).judged}s {listed(scored)}."
 
 
 def _software(report: Report, config: Config) -> str:
@@ -397,7 +419,7 @@ def _software(report: Report, config: Config) -> str:
         seed += f" ({split_seed} for the split)"
     if not used:
         return f"It was run{seed}." if seed else ""
-    return f"We used {_listed(used)}{seed}."
+    return f"We used {listed(used)}{seed}."
 
 
 def _words(report: Report) -> Words:
@@ -408,9 +430,8 @@ def _is_reader(report: Report) -> bool:
     return bool(report.get("task") == QUESTION_ANSWERING)
 
 
-def _listed(words: Sequence[str]) -> str:
-    """Words, of which there is one at least, as they stand in a sentence: a, b and c."""
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+def _is_multi_task(report: Report) -> bool:
+    return bool(report.get("task") == MULTI_TASK)
 
 
 def _value(config: Config, key: str) -> Any:

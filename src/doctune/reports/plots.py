@@ -30,6 +30,7 @@ from doctune.files import written_whole
 
 BLUE, VERMILLION, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
 CURVE_COLOURS, CURVE_MARKERS = (BLUE, VERMILLION, GREEN, PURPLE, GREY), "os^Dv*XP"  # together they repeat after 40
+SCORE_COLOURS, SCORE_MARKERS = (VERMILLION, BLUE, GREEN, PURPLE), "so^Dv*X"  # of 28 no two look alike
 DPI = 120
 COLOURS = 128
 WIDE, NARROW = (7.0, 4.2), (5.2, 4.0)  # inches
@@ -85,8 +86,9 @@ def metric_curve(
         size: in inches.
     """
     figure, axes = _epoch_axes(history, best_epoch, size)
-    for (key, name), colour, marker in zip(metrics.items(), (VERMILLION, BLUE, GREEN), "so^", strict=False):
-        _draw(axes, history, key, name, colour, marker)
+    for place, (key, name) in enumerate(metrics.items()):
+        colour, marker = SCORE_COLOURS[place % len(SCORE_COLOURS)], SCORE_MARKERS[place % len(SCORE_MARKERS)]
+        _draw(axes, history, key, shorten(name).replace("$", r"\$"), colour, marker)  # $ opens a formula
     for (name, value), style in zip(baselines.items(), ("--", ":", "-."), strict=False):
         axes.axhline(value, color=GREY, linestyle=style, linewidth=1.3, label=f"{name} ({value:.3f})", zorder=1)
     axes.set_title("Validation scores")
@@ -171,8 +173,10 @@ def fold_scores(folds: Sequence[int], values: Mapping[str, Sequence[float | None
     return figure
 
 
-def confusion_matrix(confusion: NDArray[np.int64], labels: Sequence[str], title: str) -> Figure:
-    """A confusion matrix `(L, L)`, truth in rows; colour is the share of the row, numbers are documents.
+def confusion_matrix(
+    confusion: NDArray[np.int64], labels: Sequence[str], title: str, *, noun: str = "document"
+) -> Figure:
+    """A confusion matrix `(L, L)`, truth in rows; colour is the share of the row, numbers are of what `noun` names.
 
     The colour scale is the square root of the share, since mistakes are rare and would not be seen otherwise.
     """
@@ -191,7 +195,7 @@ def confusion_matrix(confusion: NDArray[np.int64], labels: Sequence[str], title:
     axes.set_title(title, parse_math=False)
     bar = figure.colorbar(image, ax=axes, shrink=min(1.0, 4 / side), aspect=25, pad=0.02, ticks=[0, 0.05, 0.2, 0.5, 1])
     bar.ax.set_yticklabels(["0 %", "5 %", "20 %", "50 %", "100 %"])
-    bar.set_label("share of the true label's documents")
+    bar.set_label(f"share of the true label's {noun}s")
     return figure
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK = "classification", "question_answering", "multi_task"
-TASKS = (CLASSIFICATION, QUESTION_ANSWERING)
+TASKS = (CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK)
 ATTENTION_COLUMNS = ("id", "chunk", "weight", "text")
 PREDICTION_COLUMNS = ("id", "path", "truth", "prediction", "probabilities")
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from doctune.errors import ArtifactError
 from doctune.files import write_json, write_text, written_whole
 from doctune.reports import facts, html, plots, reader, targets
+from doctune.reports.confusions import confused_pairs
 from doctune.reports.methods import describe_methods
 from doctune.reports.part_scores import score_part
 from doctune.reports.records import (
     MULTI_TASK,
     QUESTION_ANSWERING,
-    TASKS,
     ChunkWeight,
     Predictions,
     RunRecords,
@@ -38,7 +38,6 @@ from doctune.scoring.classification import class_scores, confusion_matrix
 
 SCHEMA = 1
 METRICS = ("val/f1_macro", "val/accuracy")
-CONFUSED_PAIRS = 20
 WORST_MISTAKES = 20
 SUREST_RIGHT, HEAVIEST_CHUNKS = 5, 3
 FILES = (
@@ -59,7 +58,7 @@ def write_report(run: Path) -> Path:
     Raises:
         ArtifactError: a file of the run is missing or damaged; the message names it.
     """
-    task = read_task(run, (*TASKS, MULTI_TASK))
+    task = read_task(run)
     if task == QUESTION_ANSWERING:
         return reader.write_report(run)
     if task == MULTI_TASK:
@@ -100,7 +99,7 @@ def build_report(records: RunRecords) -> dict[str, Any]:
         **facts.training_facts(records, METRICS[0]),
         "labels": list(records.labels.names),
         "per_class": _per_class(records, confusion),
-        "confused_pairs": _confused_pairs(confusion, records.labels.names),
+        "confused_pairs": confused_pairs(confusion, records.labels.names),
         "worst_mistakes": _surest(records, part, predictions.truth != predictions.predicted, WORST_MISTAKES),
         **_surest_right(records, part),
         "confusion": confusion.tolist(),
@@ -135,22 +134,6 @@ def _per_class(records: RunRecords, confusion: NDArray[np.int64]) -> list[dict[s
             "train": None if trained is None else trained.get(label, 0),
         }
         for index, label in enumerate(records.labels.names)
-    ]
-
-
-def _confused_pairs(confusion: NDArray[np.int64], labels: Sequence[str]) -> list[dict[str, Any]]:
-    """The most frequent mistakes, most frequent first; equal ones in label order."""
-    mistakes = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:CONFUSED_PAIRS]
-    pairs = [divmod(int(cell), len(labels)) for cell in order if mistakes.flat[cell] > 0]
-    return [
-        {
-            "truth": labels[truth],
-            "predicted": labels[predicted],
-            "count": int(confusion[truth, predicted]),
-            "support": int(confusion[truth].sum()),
-        }
-        for truth, predicted in pairs
     ]
 
 

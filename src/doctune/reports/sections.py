@@ -127,11 +127,16 @@ def finished_words(report: Report) -> str:
 
 def verdict(report: Report, metrics: Sequence[str], noun: str) -> str:
     """The verdict, and a table of what stands beside each other; the first of the metrics is drawn as well."""
-    tone, word = VERDICTS[report["comparison"]["status"]]
+    card = verdict_card(report["comparison"]["status"], report["verdict"], noun)
+    return f"{card}{score_table(compared_scores(report), metrics)}"
+
+
+def verdict_card(status: str, sentence: str, noun: str) -> str:
+    """The sentence of a verdict in the colour of its status."""
+    tone, word = VERDICTS[status]
     return (
         f'<article class="verdict {tone}"><span class="tag">{word.format(noun=noun)}</span>'
-        f"<p>{escaped(report['verdict'])}</p></article>"
-        f"{score_table(compared_scores(report), metrics)}"
+        f"<p>{escaped(sentence)}</p></article>"
     )
 
 
@@ -145,22 +150,22 @@ def score_table(compared: Iterable[tuple[str, Mapping[str, Any]]], metrics: Sequ
     rows = [
         [
             f'<td class="name">{escaped(name)}</td>',
-            *(f"<td>{_with_interval(scores, metric)}</td>" for metric in metrics),
-            f'<td class="range">{_interval(scores, metrics[0])}</td>',
+            *(f"<td>{with_interval(scores, metric)}</td>" for metric in metrics),
+            f'<td class="range">{interval_bar(scores, metrics[0])}</td>',
         ]
         for name, scores in compared
     ]
     return table(heads, rows)
 
 
-def _with_interval(scores: Mapping[str, Any], metric: str) -> str:
+def with_interval(scores: Mapping[str, Any], metric: str) -> str:
     """A score and its 95 % interval, which goes into a second line where a phone has no room beside it."""
     bounds = (scores.get("ci95") or {}).get(metric)
     beside = f' <span class="fixed">({decimal(bounds[0])}–{decimal(bounds[1])})</span>' if bounds else ""
     return decimal(scores.get(metric)) + beside
 
 
-def _interval(scores: Mapping[str, Any], metric: str) -> str:
+def interval_bar(scores: Mapping[str, Any], metric: str) -> str:
     """A score as a mark on the range from 0 to 1, its 95 % interval as a band."""
     value, bounds = scores.get(metric), (scores.get("ci95") or {}).get(metric)
     if value is None or metric not in SHARES:
@@ -331,6 +336,28 @@ def table(
     kind = ' class="sortable"' if is_sortable else ""
     content = f"<table{kind}><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
     return f'<div class="{box}" tabindex="0">{content}</div>'
+
+
+def sortable_cell(value: float | None, shown: str, kind: str = "") -> str:
+    """A number by which a table may be sorted, and how it is shown; what is not known comes last. `kind`: its class."""
+    of_kind = f' class="{kind}"' if kind else ""
+    return f'<td{of_kind} data-value="{"" if value is None else value}">{shown}</td>'
+
+
+def pair_table(pairs: Sequence[Mapping[str, Any]], truth: str, predicted: str) -> str:
+    """Pairs of labels that were confused, with how often; the last two are the heads of their columns."""
+    heads = [(truth, "name"), (predicted, "name"), ("times", ""), ("of", ""), ("", "wide")]
+    rows = [
+        [
+            f'<td class="name">{isolated(pair["truth"])}</td>',
+            f'<td class="name">{isolated(pair["predicted"])}</td>',
+            f"<td>{whole(pair['count'])}</td>",
+            f"<td>{whole(pair['support'])}</td>",
+            f'<td class="wide">{bar(pair["count"] / pair["support"])}</td>',
+        ]
+        for pair in pairs
+    ]
+    return table(heads, rows)
 
 
 def group_row(name: str, share: float, cells: Sequence[str], *, is_small: bool) -> Row:

@@ -5,6 +5,7 @@ Shapes: N texts of a part that know a target, L labels of the target.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ Sets = NDArray[np.bool_]  # (N, L), whether each label applies
 class TargetPart:
     """What the model said of one target in one part, of the texts that know the target.
 
-    A text with one label has one label that applies.
+    A text with one label has one label that applies. `paths` say where each text stands, such as "train.tsv:12".
     """
 
     ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    texts: tuple[str, ...]
     truth: Sets
     predicted: Sets
     probabilities: NDArray[np.float32]  # (N, L)
@@ -66,13 +69,22 @@ def read_targets_run(run: Path) -> MultiTaskRecords:
         ArtifactError: a file is missing, damaged, or does not belong to the others; the message names it.
     """
     files = read_files(run)
+    targets = tuple(_target(run, spec, files) for spec in read_specs(run, files.audit))
+    return MultiTaskRecords(**vars(files), targets=targets)
+
+
+def read_specs(run: Path, audit: Mapping[str, Any]) -> tuple[TargetSpec, ...]:
+    """The targets of a run in the order of the heads; `audit` is its `data/audit.json`.
+
+    Raises:
+        ArtifactError: `data/labels.json` is missing or damaged, or the audit does not know a target.
+    """
     labels: dict[str, list[str]] = read_json(run, "data/labels.json", dict)
-    described = files.audit.get("targets") or {}
-    specs = [TargetSpec(name, _kind(run, name, described), Labels(tuple(names))) for name, names in labels.items()]
-    return MultiTaskRecords(**vars(files), targets=tuple(_target(run, spec, files) for spec in specs))
+    described = audit.get("targets") or {}
+    return tuple(TargetSpec(name, _kind(run, name, described), Labels(tuple(names))) for name, names in labels.items())
 
 
-def _kind(run: Path, name: str, described: dict[str, Any]) -> str:
+def _kind(run: Path, name: str, described: Mapping[str, Any]) -> str:
     kind = (described.get(name) or {}).get("kind")
     if kind not in KINDS:
         raise ArtifactError(f"{run / 'data/audit.json'} does not say of which kind the target {name!r} is.")
@@ -80,11 +92,11 @@ def _kind(run: Path, name: str, described: dict[str, Any]) -> str:
 
 
 def _target(run: Path, spec: TargetSpec, files: RunFiles) -> TargetRecords:
-    test = _read_part(existing(run, "predictions/test.parquet"), spec)
+    test = read_part(existing(run, "predictions/test.parquet"), spec)
     baselines = files.baselines.get(spec.name) or {}
     return TargetRecords(
         spec=spec,
-        val=_read_part(existing(run, "predictions/val.parquet"), spec),
+        val=read_part(existing(run, "predictions/val.parquet"), spec),
         test=test,
         baselines=baselines,
         baseline_sets=_baseline_sets(run / "predictions/baselines_test.parquet", spec, [*baselines], test),
@@ -92,14 +104,21 @@ def _target(run: Path, spec: TargetSpec, files: RunFiles) -> TargetRecords:
     )
 
 
-def _read_part(path: Path, spec: TargetSpec) -> TargetPart | None:
+def read_part(path: Path, spec: TargetSpec) -> TargetPart | None:
+    """One target of `val.parquet` or `test.parquet`; None where no text knows it.
+
+    Raises:
+        ArtifactError: the file cannot be read, lacks a column, or holds a label that the target does not have.
+    """
     columns = {name: f"{spec.name}/{name}" for name in ("truth", "prediction", "probabilities")}
-    table = read_table(path, ["id", *columns.values()])
+    table = read_table(path, ["id", "path", "text", *columns.values()])
     known = table.filter(table[columns["truth"]].is_valid())
     if not len(known):
         return None
     return TargetPart(
         ids=tuple(known["id"].to_pylist()),
+        paths=tuple(known["path"].to_pylist()),
+        texts=tuple(known["text"].to_pylist()),
         truth=_sets(path, columns["truth"], known[columns["truth"]].to_pylist(), spec.labels),
         predicted=_sets(path, columns["prediction"], known[columns["prediction"]].to_pylist(), spec.labels),
         probabilities=np.asarray(known[columns["probabilities"]].to_pylist(), dtype=np.float32),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from doctune.reports.numbers import counted
 from doctune.reports.plots import shorten
 from doctune.reports.summary import (
     INDENT,
@@ -32,10 +33,20 @@ def summarize(report: Report) -> str:
     more = [f"{'':<{INDENT}}{left} more targets in report.json"] if left else []
     return assemble(
         report,
-        [line for name, target in shown for line in _scores(report, name, target)] + more,
+        [*_mean(report), *(line for name, target in shown for line in _scores(report, name, target)), *more],
         _worst(report),
         [*_data(report), *model(report), *training(report), *machine(report)],
     )
+
+
+def _mean(report: Report) -> list[str]:
+    """The macro F1 of all targets together."""
+    scores = report[report["part"]]
+    title = f"mean of {counted(scores['targets'], 'target')}, {scores['texts']:,} texts; 95 %"
+    return [
+        f"{'MEAN':<{INDENT}}{title:<42}{ALL_METRIC_WORDS['f1_macro']}",
+        score_line("this run", scores, ["f1_macro"]),
+    ]
 
 
 def _scores(report: Report, name: str, target: Mapping[str, Any]) -> list[str]:

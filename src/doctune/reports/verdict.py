@@ -32,6 +32,15 @@ METRIC_WORDS = {
 ANSWER_METRIC_WORDS = {"f1": "F1", "exact_match": "exact match"}
 LABEL_SET_METRIC_WORDS = {"f1_micro": "micro F1"}
 ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS | LABEL_SET_METRIC_WORDS
+
+
+def metric_words(name: str) -> str:
+    """A score in words; those of a target, such as "emotion/f1_macro", with its name: "macro F1, emotion"."""
+    target, _, metric = name.removeprefix("val/").rpartition("/")
+    words = ALL_METRIC_WORDS.get(metric, metric)
+    return f"{words}, {target}" if target else words
+
+
 PART_WORDS = {"test": "test", "val": "validation"}
 BASELINE_WORDS = {
     "tfidf_svm": "TF-IDF + linear SVM",
@@ -136,6 +145,17 @@ def judge_scores(
         {} if difference is None else {"difference": difference.value, "low": difference.low, "high": difference.high}
     )
     return Verdict(status, sentence + caveat, metric, part, noun, count, name, **bounds)
+
+
+def targets_headline(judged: Mapping[str, Mapping[str, Any]]) -> str:
+    """On how many of several targets a run is better than its baselines, and on how many worse.
+
+    Args:
+        judged: target -> what is said of it, with the `Verdict` under `comparison`; empty where no text knows it.
+    """
+    statuses = [found["comparison"].get("status") for found in judged.values()]
+    worse = f", worse on {statuses.count('worse')}" if "worse" in statuses else ""
+    return f"Better than the baseline on {statuses.count('better')} of {len(statuses)} targets{worse}."
 
 
 def strongest_baseline(baselines: dict[str, dict[str, Any]], metric: str, part: str) -> str | None:

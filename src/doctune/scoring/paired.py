@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from doctune.scoring.classification import Ids
+from doctune.scoring.classification import Floats, Ids
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Documents that only A, or only B, had right, and the two-sided exact p value of so uneven a division."""
+    """Documents that only A, or only B, had right or higher; the exact two-sided p value of so uneven a division."""
 
     only_a: int
     only_b: int
@@ -36,6 +36,21 @@ def mcnemar(truth: Ids, predicted_a: Ids, predicted_b: Ids) -> McNemar:
         raise ValueError(f"all arrays must be equally long, not {[array.shape for array in arrays]}.")
     is_right_a, is_right_b = arrays[1] == arrays[0], arrays[2] == arrays[0]
     only_a, only_b = int((is_right_a & ~is_right_b).sum()), int((is_right_b & ~is_right_a).sum())
+    return McNemar(only_a, only_b, _two_sided(only_a, only_b))
+
+
+def sign_test(values_a: Floats, values_b: Floats) -> McNemar:
+    """Compare scores of the same documents, (N,): how many are higher for A, how many for B, and the exact p.
+
+    W. J. Dixon and A. M. Mood, "The statistical sign test", JASA 41, 1946. Of right and wrong it is McNemar's.
+
+    Raises:
+        ValueError: lengths differ.
+    """
+    one, other = np.asarray(values_a), np.asarray(values_b)
+    if one.shape != other.shape:
+        raise ValueError(f"both arrays must be equally long, not {[one.shape, other.shape]}.")
+    only_a, only_b = int((one > other).sum()), int((other > one).sum())
     return McNemar(only_a, only_b, _two_sided(only_a, only_b))
 
 

@@ -285,3 +285,118 @@ def make_reader_run(tmp_path):
 def answer():
     """`answered`: one row of a reader's predictions."""
     return answered
+
+
+TARGET_LABELS = {"kind": ["x", "y"], "tags": ["a", "b"]}
+TARGET_ENVIRONMENT = {
+    "task": "multi_task",
+    "command": "train.py data=emotions",
+    "thresholds": {"tags": [0.3, 0.6]},
+    "target_weights": {"kind": 0.8, "tags": 1.2},
+}
+TARGET_HISTORY = [
+    {"epoch": epoch, "train_loss": 2.0, "val_loss": 1.5, "train_eval_loss": 1.4, "gap": 0.1, "gap_status": "good"}
+    | {"val_f1_macro": 0.6, "val_kind_f1_macro": 0.5, "val_tags_f1_macro": 0.7}
+    for epoch in (1, 2)
+]
+
+
+def judged_text(number, said_kind, said_tags, *, prefix="t"):
+    """A row of predictions: texts are x and y in turn, every 2nd has tag a, every 5th b; every 10th lacks its kind."""
+    tags = [tag for tag, every in (("a", 2), ("b", 5)) if number % every == 0]
+    return {
+        "id": f"{prefix}{number}",
+        "path": f"f.csv:{number}",
+        "text": f"Text {prefix}{number}.",
+        "kind/truth": None if number % 10 == 9 else ["xy"[number % 2]],
+        "kind/prediction": [said_kind],
+        "kind/probabilities": [0.7, 0.3] if said_kind == "x" else [0.2, 0.8],
+        "tags/truth": tags,
+        "tags/prediction": tags if said_tags is None else said_tags,
+        "tags/probabilities": [0.9 if tag in tags else 0.1 for tag in "ab"],
+    }
+
+
+def judged_texts(right, *, prefix="t", wrong_tags=0):
+    """40 texts: the first `right` have their kind right, the others are said x; the first `wrong_tags` are said b."""
+    return [
+        judged_text(
+            number, "xy"[number % 2] if number < right else "x", ["b"] if number < wrong_tags else None, prefix=prefix
+        )
+        for number in range(40)
+    ]
+
+
+def write_target_rows(path, rows):
+    """A `val.parquet` or `test.parquet` of several targets."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    types = {name: pa.list_(pa.string()) for name in columns if name.endswith(("truth", "prediction"))}
+    pq.write_table(pa.table({name: pa.array(values, types.get(name)) for name, values in columns.items()}), path)
+
+
+def target_scores(f1):
+    return {"f1_macro": f1, "f1_micro": f1, "accuracy": f1, "ci95": {"f1_macro": [f1 - 0.05, f1 + 0.05]}}
+
+
+def write_made_up_targets_run(run: Path, test=None, val=None, history=None, labels=None, **environment) -> Path:
+    """A run with a single-label target `kind` and a multi-label one `tags`; `test` and `val` are rows."""
+    for folder in ("data", "predictions"):
+        (run / folder).mkdir(parents=True)
+    rows = {"val": judged_texts(40) if val is None else val, "test": judged_texts(36) if test is None else test}
+    for part, judged in rows.items():
+        write_target_rows(run / f"predictions/{part}.parquet", judged)
+    ids = [row["id"] for row in rows["test"]]
+    said = {"id": ids[::-1], "kind/majority": [["x"]] * len(ids), "tags/tfidf_logistic": [["a"]] * len(ids)}
+    pq.write_table(pa.table(said), run / "predictions/baselines_test.parquet")
+    labels = TARGET_LABELS if labels is None else labels
+    kinds = {"kind": "single", "tags": "multi"}
+    audit = {
+        "rows": 120,
+        "parts": {"train": 40, "val": 40, "test": 40, "left_out": 0},
+        "targets": {
+            name: {
+                "kind": kinds[name],
+                "missing": {"train": 12 if name == "kind" else 0, "val": 4, "test": 4},
+                "label_counts": {"train": dict.fromkeys(names, 7)},
+            }
+            for name, names in labels.items()
+        },
+        "duplicate_groups": 2,
+        "duplicate_texts": 5,
+        "conflicting_texts": 1,
+    }
+    files = {
+        "data/labels.json": labels,
+        "data/audit.json": audit,
+        "data/baselines.json": {
+            "kind": {"majority": {part: target_scores(0.3) for part in ("val", "test")}},
+            "tags": {"tfidf_logistic": {part: target_scores(0.4) for part in ("val", "test")}},
+        },
+        "environment.json": ENVIRONMENT | TARGET_ENVIRONMENT | environment,
+        "training_history.json": TARGET_HISTORY if history is None else history,
+    }
+    for name, content in files.items():
+        (run / name).write_text(json.dumps(content))
+    return run
+
+
+@pytest.fixture
+def make_targets_run(tmp_path):
+    """Write a made-up run with several targets into a fresh folder; see `write_made_up_targets_run`."""
+
+    def make(name="run", **settings):
+        return write_made_up_targets_run(tmp_path / "outputs" / "2026-11-01" / name, **settings)
+
+    return make
+
+
+@pytest.fixture
+def judged():
+    """`judged_texts`: rows of predictions of several targets."""
+    return judged_texts
+
+
+@pytest.fixture
+def save_rows():
+    """`write_target_rows`: a path and rows in."""
+    return write_target_rows

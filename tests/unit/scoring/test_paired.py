@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from doctune.scoring.paired import holm, mcnemar
+from doctune.scoring.paired import holm, mcnemar, sign_test
 
 
 def judged(only_a, only_b, both=5, neither=2):
@@ -60,3 +60,19 @@ def test_holm_multiplies_by_how_many_are_left_and_never_falls():
     assert holm([0.02]) == [0.02]
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_the_sign_test_counts_who_is_ahead_and_leaves_ties_out():
+    found = sign_test([0.5, 1.0, 0.75, 0.25], [0.25, 0.5, 0.75, 0.5])
+    assert (found.only_a, found.only_b, found.p) == (2, 1, 1.0)
+
+
+def test_the_sign_test_of_right_and_wrong_is_mcnemars():
+    rng = np.random.default_rng(0)
+    first, second = rng.random(50) < 0.8, rng.random(50) < 0.5
+    assert sign_test(first.astype(int), second.astype(int)) == mcnemar(np.ones(50, bool), first, second)
+
+
+def test_a_sign_test_of_other_lengths_is_refused():
+    with pytest.raises(ValueError, match=r"^both arrays must be equally long, not \[\(2,\), \(1,\)\]\.$"):
+        sign_test([1, 2], [1])
