@@ -20,12 +20,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 from squad_decode import minilm_folder
 
-from doctune.reports.target_records import TargetPart, read_targets_run
-from doctune.scoring.classification import Floats
-from doctune.scoring.intervals import percentile_interval, resampled_values
-from doctune.scoring.multilabel import f1_macro, label_counts, weighted_label_counts
+from doctune.reports.target_records import TargetRecords, read_targets_run
+from doctune.scoring.targets import JudgedTarget, paired_difference
 
 TARGETS = ("emotion", "sentiment", "ekman")
 TRAIN = Path(__file__).parents[1] / "train.py"
@@ -49,8 +48,7 @@ def main() -> int:
     joint = _judged(args.runs / "joint")
     print(f"{'target':<10} {'joint':>7} {'alone':>7} {'difference':>11}   95 %")
     for name in TARGETS:
-        alone = _judged(args.runs / name)[name]
-        print(_compared(name, joint[name], alone))
+        print(_compared(joint[name], _judged(args.runs / name)[name]))
     return 0
 
 
@@ -78,23 +76,20 @@ def _train(run: Path, model: Path, data: Path, learnt: str | None, rows: int, ep
         subprocess.run([sys.executable, str(TRAIN), *overrides], stdout=log, stderr=subprocess.STDOUT, check=True)
 
 
-def _judged(run: Path) -> dict[str, TargetPart]:
-    """What a run said of each target of the texts that judge."""
-    found = {target.spec.name: target.test for target in read_targets_run(run).targets}
-    return {name: part for name, part in found.items() if part is not None}
+def _judged(run: Path) -> dict[str, TargetRecords]:
+    return {target.spec.name: target for target in read_targets_run(run).targets}
 
 
-def _compared(name: str, joint: TargetPart, alone: TargetPart) -> str:
-    if joint.ids != alone.ids:
-        sys.exit(f"The runs did not judge the same texts of the target {name}: remove them and start again.")
-
-    def scores(weights: Floats, part: TargetPart) -> Floats:
-        return f1_macro(weighted_label_counts(weights, part.truth, part.predicted))
-
-    drawn = resampled_values(len(joint), {"f1": lambda weights: scores(weights, joint) - scores(weights, alone)})
-    low, high = percentile_interval(drawn["f1"])
-    first, second = (float(f1_macro(label_counts(part.truth, part.predicted))) for part in (joint, alone))
-    return f"{name:<10} {first:>7.3f} {second:>7.3f} {first - second:>+11.3f}   {low:+.3f} to {high:+.3f}"
+def _compared(joint: TargetRecords, alone: TargetRecords) -> str:
+    if joint.test is None or alone.test is None or joint.test.ids != alone.test.ids:
+        sys.exit(f"The runs did not judge the same texts of {joint.spec.name}: remove them and start again.")
+    first, second = (
+        JudgedTarget(part.truth, part.predicted, np.ones(len(part), bool), joint.spec.is_multi)
+        for part in (joint.test, alone.test)
+    )
+    found = paired_difference([first], [second])
+    scores = f"{first.f1_macro():>7.3f} {second.f1_macro():>7.3f} {found.value:>+11.3f}"
+    return f"{joint.spec.name:<10} {scores}   {found.low:+.3f} to {found.high:+.3f}"
 
 
 if __name__ == "__main__":

@@ -79,16 +79,6 @@ def label_counts(truth: LabelSets, predicted: LabelSets) -> LabelCounts:
     return LabelCounts((truth & predicted).sum(axis=0), predicted.sum(axis=0), truth.sum(axis=0))
 
 
-def weighted_label_counts(weights: Floats, truth: LabelSets, predicted: LabelSets) -> LabelCounts:
-    """The counts of each label, (R, L), where text n counts weights[r, n] times; truth and prediction are (N, L).
-
-    Raises:
-        ValueError: the arrays do not fit together, or there is no text.
-    """
-    truth, predicted = _checked(truth, predicted)
-    return LabelCounts(*(weights @ sets.astype(np.float64) for sets in (truth & predicted, predicted, truth)))
-
-
 def label_scores(counts: LabelCounts) -> LabelScores:
     """Precision, recall and F1 of each label, (..., L)."""
     return LabelScores(

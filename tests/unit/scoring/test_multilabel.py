@@ -14,7 +14,6 @@ from doctune.scoring.multilabel import (
     label_scores,
     score,
     tune_thresholds,
-    weighted_label_counts,
 )
 
 
@@ -49,16 +48,6 @@ def test_the_statistics_of_counts_are_the_headline_scores():
     truth, predicted = random_sets(0)
     counts, found = label_counts(truth, predicted), score(truth, predicted)
     assert (float(f1_macro(counts)), float(f1_micro(counts))) == (found.f1_macro, found.f1_micro)
-
-
-def test_a_text_that_counts_twice_is_there_twice():
-    truth, predicted = random_sets(1, texts=4)
-    weights = np.array([[2, 0, 1, 1], [1, 1, 1, 1]])
-    rows = [0, 0, 2, 3]
-    found, expected = weighted_label_counts(weights, truth, predicted), label_counts(truth[rows], predicted[rows])
-    for name in ("hits", "predicted", "support"):
-        assert getattr(found, name)[0].tolist() == getattr(expected, name).tolist()
-        assert getattr(found, name)[1].tolist() == getattr(label_counts(truth, predicted), name).tolist()
 
 
 def test_labels_that_nobody_has_count_in_macro():
