@@ -22,9 +22,10 @@ import numpy as np
 from doctune.errors import ArtifactError
 from doctune.files import write_json, written_whole
 from doctune.inference.artifact import Artifact
+from doctune.inference.compared import largest_difference
 from doctune.inference.engine import Engine
 from doctune.inference.examples import Examples
-from doctune.inference.nets import Arrays, Net, onnx_files, open_nets
+from doctune.inference.nets import Net, onnx_files, open_nets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,25 +162,7 @@ class _Judge:
         )
 
     def _max_difference(self, nets: Mapping[str, Net]) -> float:
-        twins = {name: _Compared(self._torch_nets[name], net) for name, net in nets.items()}
-        self.compared.answers(Engine(self._artifact, twins, "torch"))
-        return max(twin.max_difference for twin in twins.values())
-
-
-class _Compared:
-    """Computes by one net, and notes how far another is from it on the same arrays."""
-
-    def __init__(self, net: Net, other: Net) -> None:
-        self._net = net
-        self._other = other
-        self.max_difference = 0.0
-
-    def __call__(self, arrays: Arrays) -> dict[str, Any]:
-        found, others = self._net(arrays), self._other(arrays)
-        for name, array in found.items():
-            difference = float(np.abs(array - others[name]).max())
-            self.max_difference = max(self.max_difference, difference if np.isfinite(difference) else np.inf)
-        return found
+        return largest_difference(self._artifact, self._torch_nets, nets, self.compared)
 
 
 def _megabytes(artifact: Artifact, backend: str) -> float:
