@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from doctune.inference.nets import Net, onnx_files, open_nets
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from doctune.inference.graphs import Graph
+    from doctune.inference.graphs import Graph, TorchNet
 
 # What exported nets must keep to.
 MAX_DIFFERENCE = 1e-3
@@ -154,23 +154,25 @@ class _Judge:
         seconds = time.perf_counter() - begun
         return Exported(
             engine.backend,
-            _megabytes(self._artifact, engine.backend),
+            self._megabytes(engine.backend),
             len(self.compared) / seconds,
             max_difference,
             float(np.mean([one == other for one, other in zip(answers, self._truth, strict=True)])),
             self._examples.score(answers),
         )
 
+    def _megabytes(self, backend: str) -> float:
+        from doctune.nets.adapter_files import is_adapter
+
+        if backend == "torch" and is_adapter(self._artifact.folder):  # which does not have all that is computed with
+            modules = [cast("TorchNet", net).module for net in self._torch_nets.values()]
+            return sum({id(each): each.nbytes for module in modules for each in module.parameters()}.values()) / 1e6
+        torch_files = self._artifact.folder.glob("*.safetensors")
+        paths = torch_files if backend == "torch" else onnx_files(self._artifact, backend).values()
+        return sum(path.stat().st_size for path in paths) / 1e6
+
     def _max_difference(self, nets: Mapping[str, Net]) -> float:
         return largest_difference(self._artifact, self._torch_nets, nets, self.compared)
-
-
-def _megabytes(artifact: Artifact, backend: str) -> float:
-    if backend == "torch":
-        paths = [*artifact.folder.glob("*.safetensors")]
-    else:
-        paths = [*onnx_files(artifact, backend).values()]
-    return sum(path.stat().st_size for path in paths) / 1e6
 
 
 def _refuse_disagreement(full: Exported) -> None:

@@ -47,10 +47,15 @@ class Graph:
 
 
 class TorchNet:
-    """A graph as a function of arrays."""
+    """A graph as a function of arrays.
+
+    Attributes:
+        module: what computes.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self.module = graph.module
 
     def __call__(self, arrays: Arrays) -> dict[str, NDArray[np.float32]]:
         """Compute; arrays that the net does not take are passed over."""

@@ -102,7 +102,7 @@ def adapt(net: nn.Module, settings: AdapterSettings) -> Adapter:
     return adapter
 
 
-def inject(inner: PreTrainedModel, adapter: Adapter, quantisation: Quantisation | None) -> None:
+def inject(inner: Any, adapter: Adapter, quantisation: Quantisation | None) -> None:
     """Put the adapters that a configuration of peft describes into a net, with random weights.
 
     Args:

@@ -43,14 +43,14 @@ def quantise(net: nn.Module, names: Sequence[str], quantisation: Quantisation) -
         net.set_submodule(name, _quantised(net.get_submodule(name), quantisation))
 
 
-def dequantised(layer: nn.Module) -> nn.Module:
+def dequantised(layer: Any) -> nn.Module:
     """A linear layer in single precision with the weights that a four-bit one stands for; any other as it is."""
     if not is_quantised(layer):
-        return layer
+        whole: nn.Module = layer
+        return whole
     from bitsandbytes.functional import dequantize_4bit
 
-    weight: Any = layer.weight
-    values: Tensor = dequantize_4bit(weight.data, weight.quant_state).float()
+    values: Tensor = dequantize_4bit(layer.weight.data, layer.weight.quant_state).float()
     made = nn.Linear(values.shape[1], values.shape[0], bias=layer.bias is not None, device=values.device)
     made.weight.data = values
     if layer.bias is not None:
@@ -70,7 +70,7 @@ def num_weights(parameter: nn.Parameter) -> int:
 
 
 def _quantised(layer: Any, quantisation: Quantisation) -> nn.Module:
-    from bitsandbytes.nn import LinearNF4, Params4bit
+    from bitsandbytes.nn.modules import LinearNF4, Params4bit
 
     made = LinearNF4(
         layer.in_features,
@@ -84,4 +84,5 @@ def _quantised(layer: Any, quantisation: Quantisation) -> nn.Module:
     # On processors with bfloat16 instructions it would pack its weights for inference the first time that it is asked
     # in evaluation mode, and compute otherwise from then on: a run would no longer be the same after a validation.
     made.support_avx512bf16_for_cpu = False
-    return made.to(quantisation.device).train(layer.training)
+    ready: nn.Module = made.to(quantisation.device).train(layer.training)
+    return ready

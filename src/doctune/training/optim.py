@@ -37,10 +37,9 @@ class Optimisation:
 def adamw(groups: list[dict[str, Any]], fused: bool = True, paged: bool = False) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019); rates and decay are in the groups."""
     if paged:
-        from bitsandbytes.optim import PagedAdamW32bit
+        from bitsandbytes.optim.adamw import PagedAdamW32bit
 
-        paged: torch.optim.Optimizer = PagedAdamW32bit(groups)
-        return paged
+        return PagedAdamW32bit(groups)
     return torch.optim.AdamW(groups, fused=fused)
 
 

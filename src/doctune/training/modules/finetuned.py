@@ -42,7 +42,7 @@ class FineTunedModule(LightningModule):
         self._releases_layers = releases_layers
         self.val_loss, self.train_eval_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # for all overloads
         """What a checkpoint holds: of an adapted net its adapters and heads, since its base is to be had again."""
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         own = self._own_names()
