@@ -133,7 +133,8 @@ def test_an_adapter_is_merged_into_a_model_for_itself(adapted_run, model_texts, 
     folder = adapted_run / "model/merged"
     difference, written = capsys.readouterr().out.splitlines()
     said = re.fullmatch(
-        rf"Merged and unmerged outputs differ by up to (\d\.\de-\d\d) on the val part of {adapted_run} \(6 compared\)\.",
+        r"Merged and unmerged outputs differ by up to (\d\.\de-\d\d) on the val part of "
+        rf"{adapted_run} \(6 compared\)\.",
         difference,
     )
     assert float(said[1]) < 1e-5
@@ -154,8 +155,8 @@ def test_a_base_in_four_bits_is_dequantised_and_said(adapted_model, run, capsys)
     difference, dequantised, _ = capsys.readouterr().out.splitlines()
     assert float(re.search(r"up to (\S+) on", difference)[1]) < 1e-4
     assert dequantised == (
-        "The model below the adapter was in four bits: what was written are the weights that these stand for, on which the "
-        "adapter was trained, in single precision."
+        "The model below the adapter was in four bits: what was written are the weights that these stand for, on which "
+        "the adapter was trained, in single precision."
     )
 
 
@@ -165,8 +166,8 @@ def test_a_merged_model_that_disagrees_is_not_kept(adapted_run, monkeypatch, cap
     monkeypatch.setattr(merge, "MAX_DIFFERENCE", -1.0)
     assert main(["export", str(adapted_run), "--merge"]) == 2
     assert re.search(
-        r"The merged model does not agree with the unmerged one: outputs differ by up to \S+ \(at most -1 is allowed\)\. "
-        r"Nothing was kept; the adapter is as it was\.",
+        r"The merged model does not agree with the unmerged one: outputs differ by up to \S+ \(at most -1 is "
+        r"allowed\)\. Nothing was kept; the adapter is as it was\.",
         capsys.readouterr().err,
     )
     assert not (adapted_run / "model/merged").exists()
