@@ -203,8 +203,8 @@ def test_a_run_is_not_resumed_on_another_base(configure, base, monkeypatch, tmp_
     with pytest.raises(ArtifactError) as refused:
         train(config, tmp_path / "run")
     assert str(refused.value) == (
-        f"{tmp_path / 'run'} cannot be resumed: it trains an adapter of {moved}, whose weights are no longer those that "
-        "it was trained on. Start a new run, or bring them back."
+        f"{tmp_path / 'run'} cannot be resumed: it trains an adapter of {moved}, whose weights are no longer those "
+        "that it was trained on. Start a new run, or bring them back."
     )
 
 
