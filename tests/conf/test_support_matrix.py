@@ -23,7 +23,7 @@ def cells():
     for data, kind, (full, frozen, *_) in rows():
         for model in MODELS[kind]:
             yield data, model, "full", full
-            for strategy in ("head", "partial", "gradual"):
+            for strategy in ("head", "partial", "gradual", "lora", "qlora"):
                 yield data, model, strategy, frozen
 
 

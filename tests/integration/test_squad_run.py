@@ -12,6 +12,7 @@ from lightning import Callback
 from safetensors.torch import load_file
 
 from doctune.inference.artifact import load_artifact
+from doctune.inference.engine import load as load_engine
 from doctune.scoring.squad import score_answers, summarise
 from doctune.training import build
 from doctune.training.app import main
@@ -356,6 +357,14 @@ def test_what_is_frozen_stays_as_it_was(strategy, expected, configure_pretrained
     assert len(losses) == 2
     assert losses[1] < losses[0]
     assert load_artifact(tmp_path).task == "question_answering"
+
+
+def test_a_reader_learns_through_adapters(configure_pretrained, tmp_path):
+    train(configure_pretrained("finetune=lora"), tmp_path)
+    assert [path.name for path in (tmp_path / "model").glob("*.safetensors")] == ["adapter_model.safetensors"]
+    losses = [epoch["train_loss"] for epoch in history_of(tmp_path)]
+    assert losses[1] < losses[0]
+    assert load_engine(tmp_path).ask("Who?", "Maria Keller lives in Paris.")[0].text
 
 
 @pytest.fixture(scope="module")

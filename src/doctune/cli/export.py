@@ -1,9 +1,12 @@
-"""Export the model of a finished run to ONNX, so that it runs without torch.
+"""Export the model of a finished run to ONNX, so that it runs without torch, or merge its adapter.
 
 The nets are written into the onnx/ folder of the run's model/ folder, from which `doctune predict`, `doctune ask` and
 `doctune.load` take them. They are kept only where they agree with torch on real documents: those of the run's
 validation part, or the ones named. With --int8 the weights are quantised, too: a quarter of the size and faster; kept
 where 99 % of the answers are the same and the score falls by at most 0.5 points.
+
+With --merge, the adapter of a run with finetune=lora or qlora is added to the model below it, and the whole is written
+into the merged/ folder of model/: a model that needs neither that one nor peft. Nothing is exported to ONNX then.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from doctune.inference.export import Exported, ExportReport
+    from doctune.inference.merge import Merged
 
 EXAMPLE = "doctune export outputs/2026-01-31/12-00-00 --int8"
 
@@ -21,7 +25,9 @@ EXAMPLE = "doctune export outputs/2026-01-31/12-00-00 --int8"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `doctune export`."""
     parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder, or its model/ folder")
-    parser.add_argument("--int8", action="store_true", help="quantise the weights, too")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--int8", action="store_true", help="quantise the weights, too")
+    form.add_argument("--merge", action="store_true", help="merge an adapter into the model below it, instead")
     parser.add_argument(
         "--checkpoint",
         type=Path,
@@ -50,8 +56,31 @@ def run(args: argparse.Namespace) -> int:
         from doctune.inference.checkpoint import model_of_checkpoint
 
         artifact = model_of_checkpoint(artifact, args.checkpoint, run / "exported" / args.checkpoint.stem)
+    if args.merge:
+        from doctune.inference.merge import merge_model
+
+        print(merged_as_text(merge_model(artifact, examples)))
+        return 0
     print(as_text(export(artifact, examples, int8=args.int8)))
     return 0
+
+
+def merged_as_text(merged: Merged) -> str:
+    """What came of a merge, for a person."""
+    lines = [
+        f"Merged and unmerged outputs differ by up to {merged.max_difference:.1e} on {merged.examples} "
+        f"({merged.num_compared} compared)."
+    ]
+    if merged.was_quantised:
+        lines.append(
+            "The model below the adapter was in four bits: what was written are the weights that these stand for, on "
+            "which the adapter was trained, in single precision."
+        )
+    lines.append(
+        f"Written to {merged.folder} ({merged.size_mb:.1f} MB): a model for itself, which `doctune predict "
+        f"{merged.folder}` and transformers take."
+    )
+    return "\n".join(lines)
 
 
 def as_text(report: ExportReport) -> str:

@@ -13,6 +13,8 @@ import torch
 from doctune.errors import ArtifactError
 from doctune.inference.artifact import Artifact
 from doctune.inference.graphs import load_net
+from doctune.nets.adapter_files import save_net
+from doctune.nets.adapters import saved_weights
 
 # The module that Lightning trains has its net under this name.
 _PREFIX = "net."
@@ -44,7 +46,7 @@ def model_of_checkpoint(artifact: Artifact, checkpoint: Path, folder: Path) -> A
     """
     weights = _net_weights(checkpoint)
     net = load_net(artifact)
-    missing, unexpected = _differences(net.state_dict(), weights)
+    missing, unexpected = _differences(saved_weights(net), weights)
     if missing or unexpected:
         example = sorted(missing | unexpected)[0]
         raise ArtifactError(
@@ -52,10 +54,10 @@ def model_of_checkpoint(artifact: Artifact, checkpoint: Path, folder: Path) -> A
             f"missing or of another shape, {len(unexpected)} are left over, {example} among them. "
             "Give a checkpoint of the same run."
         )
-    net.load_state_dict(weights)
+    net.load_state_dict(weights, strict=False)  # the base of an adapted net is not in checkpoints
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(artifact.folder, folder, ignore=shutil.ignore_patterns("onnx", "*.safetensors"))
-    net.save_pretrained(folder)
+    shutil.copytree(artifact.folder, folder, ignore=shutil.ignore_patterns("onnx", "merged", "*.safetensors"))
+    save_net(net, folder)
     made = replace(artifact, folder=folder, temperature=1.0)
     made.save()
     return made

@@ -15,21 +15,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from doctune.errors import ArtifactError
 from doctune.files import write_json, written_whole
 from doctune.inference.artifact import Artifact
+from doctune.inference.compared import largest_difference
 from doctune.inference.engine import Engine
 from doctune.inference.examples import Examples
-from doctune.inference.nets import Arrays, Net, onnx_files, open_nets
+from doctune.inference.nets import Net, onnx_files, open_nets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from doctune.inference.graphs import Graph
+    from doctune.inference.graphs import Graph, TorchNet
 
 # What exported nets must keep to.
 MAX_DIFFERENCE = 1e-3
@@ -153,41 +154,25 @@ class _Judge:
         seconds = time.perf_counter() - begun
         return Exported(
             engine.backend,
-            _megabytes(self._artifact, engine.backend),
+            self._megabytes(engine.backend),
             len(self.compared) / seconds,
             max_difference,
             float(np.mean([one == other for one, other in zip(answers, self._truth, strict=True)])),
             self._examples.score(answers),
         )
 
+    def _megabytes(self, backend: str) -> float:
+        from doctune.nets.adapter_files import is_adapter
+
+        if backend == "torch" and is_adapter(self._artifact.folder):  # which does not have all that is computed with
+            modules = [cast("TorchNet", net).module for net in self._torch_nets.values()]
+            return sum({id(each): each.nbytes for module in modules for each in module.parameters()}.values()) / 1e6
+        torch_files = self._artifact.folder.glob("*.safetensors")
+        paths = torch_files if backend == "torch" else onnx_files(self._artifact, backend).values()
+        return sum(path.stat().st_size for path in paths) / 1e6
+
     def _max_difference(self, nets: Mapping[str, Net]) -> float:
-        twins = {name: _Compared(self._torch_nets[name], net) for name, net in nets.items()}
-        self.compared.answers(Engine(self._artifact, twins, "torch"))
-        return max(twin.max_difference for twin in twins.values())
-
-
-class _Compared:
-    """Computes by one net, and notes how far another is from it on the same arrays."""
-
-    def __init__(self, net: Net, other: Net) -> None:
-        self._net = net
-        self._other = other
-        self.max_difference = 0.0
-
-    def __call__(self, arrays: Arrays) -> dict[str, Any]:
-        found, others = self._net(arrays), self._other(arrays)
-        for name, array in found.items():
-            difference = float(np.abs(array - others[name]).max())
-            self.max_difference = max(self.max_difference, difference if np.isfinite(difference) else np.inf)
-        return found
-
-
-def _megabytes(artifact: Artifact, backend: str) -> float:
-    if backend == "torch":
-        paths = [*artifact.folder.glob("*.safetensors")]
-    else:
-        paths = [*onnx_files(artifact, backend).values()]
-    return sum(path.stat().st_size for path in paths) / 1e6
+        return largest_difference(self._artifact, self._torch_nets, nets, self.compared)
 
 
 def _refuse_disagreement(full: Exported) -> None:

@@ -21,6 +21,8 @@ from transformers.utils import logging as transformers_logging
 from doctune.errors import ArtifactError
 from doctune.inference.artifact import Artifact
 from doctune.inference.nets import Arrays, target_outputs
+from doctune.nets.adapter_files import is_adapter, load_transformer
+from doctune.nets.adapters import merge
 from doctune.nets.hierarchy import HierarchicalClassifier
 from doctune.nets.multi_task import MultiTaskClassifier
 
@@ -45,10 +47,15 @@ class Graph:
 
 
 class TorchNet:
-    """A graph as a function of arrays."""
+    """A graph as a function of arrays.
+
+    Attributes:
+        module: what computes.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self.module = graph.module
 
     def __call__(self, arrays: Arrays) -> dict[str, NDArray[np.float32]]:
         """Compute; arrays that the net does not take are passed over."""
@@ -59,17 +66,24 @@ class TorchNet:
         return {name: each.float().numpy() for name, each in zip(self._graph.outputs, tensors, strict=True)}
 
 
-def graphs(artifact: Artifact) -> list[Graph]:
+def graphs(artifact: Artifact, *, merged: bool = True) -> list[Graph]:
     """The nets of an artifact, in evaluation mode.
+
+    Args:
+        artifact: of the model folder.
+        merged: add adapters to the weights beside them, which is faster; False: keep them as they were trained.
 
     Raises:
         ArtifactError: its weights cannot be loaded.
     """
-    return _GRAPHS[artifact.task](load_net(artifact), artifact.folder)
+    net = load_net(artifact)
+    if merged:
+        merge(net)
+    return _GRAPHS[artifact.task](net, artifact.folder)
 
 
 def load_net(artifact: Artifact) -> Any:
-    """The net of an artifact as training has it, in evaluation mode; it has `save_pretrained`.
+    """The net of an artifact as training has it, in evaluation mode; adapters are beside their base.
 
     Raises:
         ArtifactError: its weights cannot be loaded.
@@ -192,6 +206,8 @@ _GRAPHS: Mapping[str, Callable[[Any, Path], list[Graph]]] = {
 
 
 def _pretrained(auto_class: Any, folder: Path) -> nn.Module:
+    if is_adapter(folder):
+        return load_transformer(folder, auto_class)
     transformers_logging.disable_progress_bar()
     try:
         net: nn.Module = auto_class.from_pretrained(folder, dtype="float32", local_files_only=True)

@@ -48,6 +48,7 @@ def pretrained_config(path: str) -> PretrainedConfig:
         ArtifactError: the folder does not exist or holds no model, the hub is not reachable or has no such model.
     """
     _refuse_missing_folder(path)
+    _refuse_adapter(path)
     try:
         return AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -134,6 +135,14 @@ def _refuse_missing_folder(path: str) -> None:
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or "\\" in path
     if looks_local and not Path(path).expanduser().is_dir():
         raise ArtifactError(f"model.path={path}: there is no such folder.")
+
+
+def _refuse_adapter(path: str) -> None:
+    if Path(path, "adapter_config.json").is_file():
+        raise ArtifactError(
+            f"model.path={path} holds an adapter, which is no whole model. Of a run, `doctune export RUN --merge` "
+            "makes one: model.path=RUN/model/merged."
+        )
 
 
 def _unavailable(path: str, error: Exception) -> str:

@@ -27,6 +27,7 @@ from doctune.errors import ArtifactError
 from doctune.files import write_json, written_whole
 from doctune.labels import Labels
 from doctune.nets import parameters
+from doctune.nets.adapter_files import load_encoder, save_transformer
 from doctune.nets.encoder_weights import pretrained_encoder, read_weights, text_vectors
 
 SCHEMA = 1
@@ -188,9 +189,9 @@ class HierarchicalClassifier(nn.Module):
         return text_vectors(self.encoder, input_ids, attention_mask, self.settings.vector)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the encoder as transformers does, for `AutoModel.from_pretrained`, and beside it the rest."""
+        """Write the encoder for `AutoModel.from_pretrained`, or its adapter for peft, and beside it the rest."""
         folder = Path(folder)
-        self.encoder.save_pretrained(folder)
+        save_transformer(self.encoder, folder)
         with written_whole(folder / WEIGHTS_FILE) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in self._rest().items()}, temporary)
         settings = {"schema": SCHEMA, **asdict(self.settings), "labels": list(self.labels.names)}
@@ -205,7 +206,7 @@ class HierarchicalClassifier(nn.Module):
         """
         folder = Path(folder)
         labels, settings = _read_settings(folder / SETTINGS_FILE)
-        net = cls(pretrained_encoder(str(folder)), labels, settings, chunks_per_pass=chunks_per_pass)
+        net = cls(load_encoder(folder), labels, settings, chunks_per_pass=chunks_per_pass)
         rest, expected = read_weights(folder / WEIGHTS_FILE), net._rest()
         if {name: tensor.shape for name, tensor in rest.items()} != {n: t.shape for n, t in expected.items()}:
             raise ArtifactError(

@@ -21,6 +21,7 @@ from doctune.corpus.targets import TargetSpec
 from doctune.errors import ArtifactError
 from doctune.files import write_json, written_whole
 from doctune.labels import Labels
+from doctune.nets.adapter_files import load_encoder, save_transformer
 from doctune.nets.encoder_weights import pretrained_encoder, read_weights, text_vectors
 
 SCHEMA = 1
@@ -112,9 +113,9 @@ class MultiTaskClassifier(nn.Module):
         return text_vectors(self.encoder, input_ids, attention_mask, self.settings.vector)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the encoder as transformers does, for `AutoModel.from_pretrained`, and beside it the heads."""
+        """Write the encoder for `AutoModel.from_pretrained`, or its adapter for peft, and beside it the heads."""
         folder = Path(folder)
-        self.encoder.save_pretrained(folder)
+        save_transformer(self.encoder, folder)
         with written_whole(folder / WEIGHTS_FILE) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in self.heads.state_dict().items()}, temporary)
         targets = [
@@ -131,7 +132,7 @@ class MultiTaskClassifier(nn.Module):
         """
         folder = Path(folder)
         targets, settings = _read_settings(folder / SETTINGS_FILE)
-        net = cls(pretrained_encoder(str(folder)), targets, settings)
+        net = cls(load_encoder(folder), targets, settings)
         heads, expected = read_weights(folder / WEIGHTS_FILE), net.heads.state_dict()
         if {name: tensor.shape for name, tensor in heads.items()} != {n: t.shape for n, t in expected.items()}:
             raise ArtifactError(

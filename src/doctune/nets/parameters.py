@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from doctune.errors import ConfigError
+from doctune.nets.quantised import num_weights
 
 
 def freeze(model: PreTrainedModel, strategy: str, layers: int | None = None) -> None:
@@ -122,6 +123,6 @@ def _depths(model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, int]]:
 def parameter_counts(model: nn.Module) -> dict[str, int]:
     """How many parameters there are in all, and how many of them learn."""
     return {
-        "total": sum(parameter.numel() for parameter in model.parameters()),
-        "trainable": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "total": sum(num_weights(parameter) for parameter in model.parameters()),
+        "trainable": sum(num_weights(parameter) for parameter in model.parameters() if parameter.requires_grad),
     }

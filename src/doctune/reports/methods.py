@@ -153,9 +153,19 @@ def _frozen(report: Report, config: Config) -> str:
         layers = _value(config, "finetune.layers")
         first = "first encoder layer" if layers == 1 else f"first {layers} encoder layers"
         return f"The embeddings and the {first} were frozen{left}."
+    if strategy in ("lora", "qlora"):
+        return _adapted(config, strategy, left)
     if strategy == "gradual":
         return "The head was trained alone at first, then one more encoder layer in each epoch (Howard & Ruder 2018)."
     return ""
+
+
+def _adapted(config: Config, strategy: str, left: str) -> str:
+    rank, targets = _value(config, "finetune.rank"), _value(config, "finetune.target_modules")
+    size = f" of rank {rank}" if rank else ""
+    beside = f" beside {', '.join(targets)}" if isinstance(targets, list) else ""
+    in_bits = ", in four bits (NF4; Dettmers et al. 2023)," if strategy == "qlora" else ""
+    return f"The encoder{in_bits} was frozen, and low-rank adapters{size}{beside} learnt (Hu et al. 2022){left}."
 
 
 def _input(report: Report, config: Config) -> str:

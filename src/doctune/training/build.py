@@ -21,8 +21,10 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from doctune.errors import ConfigError
 from doctune.nets import encoder
+from doctune.nets.adapters import AdapterSettings, adapt
 from doctune.nets.frozen import keep_encoder_in_eval
 from doctune.nets.parameters import freeze
+from doctune.nets.quantised import Quantisation
 from doctune.scoring.gap import GapThresholds
 from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import config as schema
@@ -138,12 +140,18 @@ def optimisation(config: schema.Config, steps_per_epoch: int, precision: str) ->
         layer_decay=config.optim.layer_decay,
         pooling_lr_multiplier=config.optim.pooling_lr_multiplier,
         fused=precision != "16-mixed",
+        paged=config.finetune.strategy == "qlora" and uses_cuda(config.trainer),
     )
+
+
+def uses_cuda(trainer: schema.TrainerConfig) -> bool:
+    """Whether the run trains on a CUDA device."""
+    return trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
 
 
 def resolve_precision(trainer: schema.TrainerConfig) -> tuple[str, str | None]:
     """The precision to use, and a sentence where it is not the one that was asked for."""
-    on_cuda = trainer.accelerator in ("auto", "gpu") and torch.cuda.is_available()
+    on_cuda = uses_cuda(trainer)
     if trainer.precision == "auto":
         if on_cuda:
             return "16-mixed", None
@@ -155,13 +163,45 @@ def resolve_precision(trainer: schema.TrainerConfig) -> tuple[str, str | None]:
 
 
 def prepare_net(net: PreTrainedModel, config: schema.Config) -> None:
-    """Freeze what should not learn; the net is a stock one, or has its encoder as `base_model` as they do."""
+    """Freeze what should not learn, or adapt it; the net is a stock one, or has its encoder as `base_model` as they do.
+
+    Raises:
+        ConfigError: the net has fewer layers than are to be frozen, or none to adapt of such a name.
+    """
     strategy = config.finetune.strategy
+    if strategy in schema.ADAPTER_STRATEGIES:
+        adapt(net, adapter_settings(config))
     freeze(net, strategy, config.finetune.layers)
     if strategy == "head":
         keep_encoder_in_eval(net)
     if config.trainer.gradient_checkpointing:
         cast(PreTrainedModel, net.base_model).activation_checkpointing_enable({"use_reentrant": False})
+
+
+def adapter_settings(config: schema.Config) -> AdapterSettings:
+    """How adapters are put into a net; with qlora its base is quantised on the device that trains."""
+    wanted, on_cuda = config.finetune, uses_cuda(config.trainer)
+    assert None not in (wanted.rank, wanted.alpha, wanted.dropout), "checked with the configuration"
+    return AdapterSettings(
+        rank=cast(int, wanted.rank),
+        alpha=cast(float, wanted.alpha),
+        dropout=cast(float, wanted.dropout),
+        target_modules=wanted.target_modules,
+        quantisation=_quantisation(on_cuda) if wanted.strategy == "qlora" else None,
+    )
+
+
+def _quantisation(on_cuda: bool) -> Quantisation:
+    if not on_cuda:
+        return Quantisation("cpu", torch.float32)
+    return Quantisation("cuda", torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16)
+
+
+def optimiser_fallback(config: schema.Config) -> str | None:
+    """A sentence where the optimiser is not the one that finetune=qlora has on a GPU."""
+    if config.finetune.strategy != "qlora" or uses_cuda(config.trainer):
+        return None
+    return "finetune=qlora: without a CUDA device there is nothing to page, so plain AdamW is used."
 
 
 def learning_guards(config: schema.Config, chance: Chance, weights: Tensor, alarms: Alarms) -> LearningGuards:

@@ -56,6 +56,6 @@ def disk_full_message(path: Path) -> str:
     )
 
 
-def checkpoint_bytes(total: int, trainable: int) -> int:
+def checkpoint_bytes(saved: int, trainable: int) -> int:
     """About how large a checkpoint is: 32-bit weights, and AdamW's two moments of those that learn."""
-    return 4 * (total + 2 * trainable)
+    return 4 * (saved + 2 * trainable)

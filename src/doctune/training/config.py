@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from doctune.errors import ConfigError
+from doctune.training.config_adapter_checks import ADAPTER_STRATEGIES
 from doctune.training.config_checks import problems
 from doctune.training.config_data import (
     AugmentConfig,
@@ -52,6 +53,7 @@ from doctune.training.config_schema import (
 )
 
 __all__ = [
+    "ADAPTER_STRATEGIES",
     "DATA_KINDS",
     "MODEL_KINDS",
     "AugmentConfig",

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from doctune.corpus.duplicates import MIN_THRESHOLD
 from doctune.text.chunks import Keep
 from doctune.text.questions import WindowSettings
+from doctune.training.config_adapter_checks import ADAPTER_LIBRARIES, ADAPTER_STRATEGIES, adapter_problems
 from doctune.training.config_data import (
     AugmentConfig,
     ChunksConfig,
@@ -31,7 +32,7 @@ from doctune.training.config_target_checks import target_problems
 
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-STRATEGIES = ("full", "head", "partial", "gradual")
+STRATEGIES = ("full", "head", "partial", "gradual", *ADAPTER_STRATEGIES)
 LOSSES = ("cross_entropy", "focal")
 BALANCES = ("fixed", "uncertainty")
 CLASS_WEIGHTS = ("none", "balanced", "effective")
@@ -62,6 +63,10 @@ def problems(config: Config) -> Iterator[str]:
     yield from _split_problems(config.split)
     yield from _metric_problems(config)
     yield from _combination_problems(config)
+    yield from adapter_problems(config.finetune)
+    for package in ADAPTER_LIBRARIES.get(config.finetune.strategy, ()):
+        if not _is_installed(package):
+            yield f"finetune={config.finetune.strategy} needs {package}: pip install 'doctune[lora]'"
     yield from _logger_problems(config.logger)
     yield from _cascade_problems(config)
 

@@ -53,11 +53,23 @@ class FinetuneConfig:
 
     strategy: str = "full"
     """full: all; head: the encoder is frozen; partial: the embeddings and the first `layers` layers are frozen;
-    gradual: the head alone in the first epoch, then one more encoder layer each epoch, from the top."""
+    gradual: the head alone in the first epoch, then one more encoder layer each epoch, from the top; lora: the encoder
+    is frozen, and small matrices beside its linear layers learn with the head (Hu et al. 2022); qlora: the same, with
+    the encoder in four bits (Dettmers et al. 2023)."""
     layers: int | None = None
     """For partial only: how many encoder layers, from the bottom, stay as they are."""
     cache_encoder: bool = True
     """For head only: the frozen encoder reads each document once, and its outputs are kept with the other caches."""
+    rank: int | None = None
+    """For lora and qlora only: the inner size of the matrices; what learns grows with it."""
+    alpha: float | None = None
+    """For lora and qlora only: what the matrices give is multiplied by alpha / rank."""
+    dropout: float | None = None
+    """For lora and qlora only: dropout probability of what the matrices read."""
+    # A union with a list is no type that OmegaConf knows, so it is checked by itself.
+    target_modules: Any = None
+    """For lora and qlora only: a list of names, or last parts of names, of the linear layers that get matrices, such as
+    [query,value]; all-linear: all of them. None: what is usual for the architecture, by peft's table, or all."""
 
 
 @dataclass

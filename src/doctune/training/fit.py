@@ -15,6 +15,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from doctune.errors import TrainingError
+from doctune.nets.adapters import adapter_of
 from doctune.nets.encoder import describe
 from doctune.nets.parameters import parameter_counts
 from doctune.training import build
@@ -71,8 +72,12 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
     precision, fallback = build.resolve_precision(config.trainer)
     if fallback:
         record.note(fallback)
+    if optimiser := build.optimiser_fallback(config):
+        log.info("%s", optimiser)
     config = _with_remembered_micro_batch(config, record)
     module = task.module(config, task.datamodule(config), precision)
+    if adapter := adapter_of(module.net):
+        record.check_base(asdict(adapter.base))
     record.update(precision=precision, model=describe_model(config, task, module), monitor=vars(config.monitor))
     _say_if_disk_is_small(config, run, module, record)
     started, before = time.monotonic(), record.facts.get("baseline_seconds", 0)
@@ -208,10 +213,11 @@ def _with_smaller_micro_batch(config: Config, record: RunRecord) -> Config:
 
 def _say_if_disk_is_small(config: Config, run: Path, module: FineTunedModule, record: RunRecord) -> None:
     counts = parameter_counts(module.net)
+    saved = counts["total"] if adapter_of(module.net) is None else counts["trainable"]
     kept = config.callbacks.checkpoint
     # The best, the last, those within epochs, and the one that is being written.
     planned = kept.save_top_k + 1 + (kept.keep_interval if kept.every_minutes else 0) + 1
-    needed = planned * checkpoint_bytes(counts["total"], counts["trainable"]) + 4 * counts["total"]
+    needed = planned * checkpoint_bytes(saved, counts["trainable"]) + 4 * saved
     free = shutil.disk_usage(run).free
     if free < needed:
         record.note(

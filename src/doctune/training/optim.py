@@ -18,7 +18,8 @@ class Optimisation:
     `schedule` is linear, cosine, constant or one_cycle; `warmup_steps` and `total_steps` count optimiser steps;
     `layer_decay` is explained at `parameters.parameter_groups`; what pools chunks learns at `pooling_lr_multiplier`
     times `lr`. `fused` updates all weights in one kernel; with 16-bit gradients it also takes back their scale, after
-    which they can no longer be clipped, so it is off there.
+    which they can no longer be clipped, so it is off there. `paged` lets the moments move out of a GPU's memory while
+    it is needed for something else (Dettmers et al. 2023, section 3).
     """
 
     lr: float
@@ -30,10 +31,15 @@ class Optimisation:
     layer_decay: float | None = None
     fused: bool = True
     pooling_lr_multiplier: float = 1.0
+    paged: bool = False
 
 
-def adamw(groups: list[dict[str, Any]], fused: bool = True) -> torch.optim.AdamW:
+def adamw(groups: list[dict[str, Any]], fused: bool = True, paged: bool = False) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019); rates and decay are in the groups."""
+    if paged:
+        from bitsandbytes.optim.adamw import PagedAdamW32bit
+
+        return PagedAdamW32bit(groups)
     return torch.optim.AdamW(groups, fused=fused)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from doctune.errors import ConfigError, DataError
+from doctune.errors import ArtifactError, ConfigError, DataError
 from doctune.files import write_json
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,18 @@ class RunRecord:
                 f"{self.path.parent} cannot be resumed: the documents, their labels or their parts are no longer those "
                 f"that it was trained on ({source} or its files have changed). Start a new run, or bring the "
                 "files back."
+            )
+
+    def check_base(self, base: Mapping[str, Any]) -> None:
+        """Remember the model below an adapter, which is not in the checkpoints; a resumed run must find the same.
+
+        Raises:
+            ArtifactError: it does not.
+        """
+        if self.facts.setdefault("base", dict(base)) != base:
+            raise ArtifactError(
+                f"{self.path.parent} cannot be resumed: it trains an adapter of {self.facts['base']['name']}, whose "
+                "weights are no longer those that it was trained on. Start a new run, or bring them back."
             )
 
 

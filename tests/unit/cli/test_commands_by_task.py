@@ -41,12 +41,14 @@ def cells():
                 yield from ((data, name, answer) for name in names if name in COMMANDS)
 
 
+@pytest.mark.parametrize("form", ["whole", "adapter"])
 @pytest.mark.parametrize(("data", "command", "answer"), cells())
-def test_the_matrix_says_what_a_command_does(tiny_model, tmp_path, capsys, data, command, answer):
+def test_the_matrix_says_what_a_command_does(tiny_model, adapted_model, tmp_path, capsys, data, command, answer, form):
     file = tmp_path / "note.txt"
     file.write_text("Take two eggs and sugar.")
     options = ("--question", "What to take?") if (data, command) == ("squad", "explain") else ()
-    model, run = tiny_model(TASKS[data]), tmp_path / "run"
+    make = {"whole": tiny_model, "adapter": adapted_model}[form]
+    model, run = make(TASKS[data]), tmp_path / "run"
     run.mkdir()
     (run / "status.json").write_text("{}")
     (run / "model").symlink_to(model)

@@ -118,6 +118,103 @@ def test_a_run_without_predictions_asks_for_documents(run, capsys):
     )
 
 
+@pytest.fixture
+def adapted_run(adapted_model, run):
+    """The same run with an adapter for a model."""
+    shutil.rmtree(run / "model")
+    shutil.copytree(adapted_model(), run / "model")
+    return run
+
+
+def test_an_adapter_is_merged_into_a_model_for_itself(adapted_run, model_texts, capsys):
+    from transformers import AutoModelForSequenceClassification
+
+    assert main(["export", str(adapted_run), "--merge"]) == 0
+    folder = adapted_run / "model/merged"
+    difference, written = capsys.readouterr().out.splitlines()
+    said = re.fullmatch(
+        r"Merged and unmerged outputs differ by up to (\d\.\de-\d\d) on the val part of "
+        rf"{adapted_run} \(6 compared\)\.",
+        difference,
+    )
+    assert float(said[1]) < 1e-5
+    assert written == (
+        f"Written to {folder} (0.1 MB): a model for itself, which `doctune predict {folder}` and transformers take."
+    )
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(("adapter", "base"))]
+    assert np.abs(load(folder).logits(model_texts) - load(adapted_run).logits(model_texts)).max() < 1e-6
+    stock = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert stock.config.id2label == load(folder).labels.id2label
+    assert not [name for name in stock.state_dict() if "lora" in name]
+
+
+def test_a_base_in_four_bits_is_dequantised_and_said(adapted_model, run, capsys):
+    shutil.rmtree(run / "model")
+    shutil.copytree(adapted_model("classification", quantised=True), run / "model")
+    assert main(["export", str(run), "--merge"]) == 0
+    difference, dequantised, _ = capsys.readouterr().out.splitlines()
+    assert float(re.search(r"up to (\S+) on", difference)[1]) < 1e-4
+    assert dequantised == (
+        "The model below the adapter was in four bits: what was written are the weights that these stand for, on which "
+        "the adapter was trained, in single precision."
+    )
+
+
+def test_a_merged_model_that_disagrees_is_not_kept(adapted_run, monkeypatch, capsys):
+    from doctune.inference import merge
+
+    monkeypatch.setattr(merge, "MAX_DIFFERENCE", -1.0)
+    assert main(["export", str(adapted_run), "--merge"]) == 2
+    assert re.search(
+        r"The merged model does not agree with the unmerged one: outputs differ by up to \S+ \(at most -1 is "
+        r"allowed\)\. Nothing was kept; the adapter is as it was\.",
+        capsys.readouterr().err,
+    )
+    assert not (adapted_run / "model/merged").exists()
+
+
+def test_a_whole_model_has_nothing_to_merge(run, capsys):
+    assert main(["export", str(run), "--merge"]) == 2
+    assert capsys.readouterr().err == (
+        f"doctune: {run / 'model'} holds no adapter: its weights are all there, and nothing is to be merged.\n"
+    )
+
+
+def test_merging_and_quantising_are_two_things(run, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["export", str(run), "--merge", "--int8"])
+    assert "argument --int8: not allowed with argument --merge" in capsys.readouterr().err
+
+
+def test_an_adapter_is_merged_in_memory_for_onnx(adapted_run, model_texts, capsys):
+    expected = load(adapted_run).logits(model_texts)
+    assert main(["export", str(adapted_run)]) == 0
+    torch_row, onnx_row = capsys.readouterr().out.splitlines()[1:3]
+    assert float(torch_row.split()[1]) > 0  # the base's weights are computed with, too
+    assert float(onnx_row.split()[3]) < 1e-3
+    engine = load(adapted_run)
+    assert engine.backend == "onnx"
+    assert np.abs(engine.logits(model_texts) - expected).max() < 1e-3
+    assert (adapted_run / "model/adapter_model.safetensors").is_file()
+
+
+def test_a_checkpoint_of_an_adapter_is_merged_beside_the_model(adapted_run, model_texts):
+    import torch
+
+    from doctune.inference.graphs import load_net
+    from doctune.nets.adapters import saved_weights
+
+    weights = {f"net.{name}": tensor for name, tensor in saved_weights(load_net(load_artifact(adapted_run))).items()}
+    weights["net.classifier.bias"] = weights["net.classifier.bias"] + torch.tensor([2.0, 0.0, -1.0])
+    (adapted_run / "checkpoints").mkdir()
+    torch.save({"state_dict": weights}, adapted_run / "checkpoints/last.ckpt")
+    assert (
+        main(["export", str(adapted_run), "--merge", "--checkpoint", str(adapted_run / "checkpoints/last.ckpt")]) == 0
+    )
+    expected = load(adapted_run).logits(model_texts) + np.array([2, 0, -1], np.float32)
+    assert np.abs(load(adapted_run / "exported/last/merged").logits(model_texts) - expected).max() < 1e-5
+
+
 def test_the_table_of_what_was_measured():
     nets = (
         Exported("torch", 266.2, 12.34, None, 1.0, 0.9123),

@@ -123,6 +123,15 @@ def test_what_a_run_did_not_record_is_left_out(report):
         ),
         ({"loss": {"label_smoothing": 0.0, "class_weights": "none"}}, "The loss was cross entropy. It was"),
         (
+            {"finetune": {"strategy": "lora", "rank": 8, "target_modules": ["query", "value"]}},
+            "The encoder was frozen, and low-rank adapters of rank 8 beside query, value learnt (Hu et al. 2022), "
+            "which left 4,500,000 parameters to train.",
+        ),
+        (
+            {"finetune": {"strategy": "qlora", "rank": 4}},
+            "The encoder, in four bits (NF4; Dettmers et al. 2023), was frozen, and low-rank adapters of rank 4 learnt",
+        ),
+        (
             {"finetune": {"strategy": "gradual"}},
             "The head was trained alone at first, then one more encoder layer in each epoch (Howard & Ruder 2018).",
         ),

@@ -109,4 +109,4 @@ def test_a_folder_that_could_not_be_made_is_named_too(tmp_path):
 
 
 def test_weights_and_two_moments_of_those_that_learn_take_four_bytes_each():
-    assert checkpoint_bytes(total=1000, trainable=100) == 4800
+    assert checkpoint_bytes(saved=1000, trainable=100) == 4800

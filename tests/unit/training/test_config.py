@@ -37,7 +37,10 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
     [
         (["trainer.precision=8"], "trainer.precision=8 is not a choice: auto, 32, 16-mixed, bf16-mixed."),
         (["trainer.accelerator=tpu"], "trainer.accelerator=tpu is not a choice: auto, cpu, gpu, mps."),
-        (["finetune.strategy=most"], "finetune.strategy=most is not a choice: full, head, partial, gradual."),
+        (
+            ["finetune.strategy=most"],
+            "finetune.strategy=most is not a choice: full, head, partial, gradual, lora, qlora.",
+        ),
         (["loss.class_weights=heavy"], "loss.class_weights=heavy is not a choice: none, balanced, effective."),
         (["schedule.name=step"], "schedule.name=step is not a choice: linear, cosine, one_cycle, constant."),
         (["split.small_classes=mix"], "split.small_classes=mix is not a choice: fail, drop, merge."),

@@ -128,4 +128,5 @@ def test_an_optimisation_holds_plain_values():
         "layer_decay": None,
         "fused": True,
         "pooling_lr_multiplier": 1.0,
+        "paged": False,
     }

@@ -24,6 +24,7 @@ CHARTS = {
 # What people vary between runs. A value of None, such as an encoder's own dropout, is left out.
 HYPERPARAMETERS = (
     "model.name", "model.dropout", "model.head_dropout", "finetune.strategy", "finetune.layers",
+    "finetune.rank", "finetune.alpha", "finetune.dropout",
     "optim.lr", "optim.head_lr_multiplier", "optim.weight_decay", "optim.layer_decay",
     "schedule.name", "schedule.warmup_ratio", "schedule.warmup_steps",
     "loss.name", "loss.gamma", "loss.label_smoothing", "loss.class_weights",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lightning import LightningModule
@@ -12,10 +13,12 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import PreTrainedModel
 
+from doctune.nets.adapters import saved_weights
 from doctune.nets.parameters import parameter_groups
 from doctune.training.optim import Optimisation, adamw, with_schedule
 
 Batch = dict[str, Any]
+_NET = "net."
 
 
 class FineTunedModule(LightningModule):
@@ -39,6 +42,31 @@ class FineTunedModule(LightningModule):
         self._releases_layers = releases_layers
         self.val_loss, self.train_eval_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # for all overloads
+        """What a checkpoint holds: of an adapted net its adapters and heads, since its base is to be had again."""
+        state: dict[str, Any] = super().state_dict(*args, **kwargs)
+        own = self._own_names()
+        return {name: value for name, value in state.items() if not name.startswith(_NET) or name in own}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Take up what `state_dict` gave; the base of an adapted net stays as it is.
+
+        Raises:
+            RuntimeError: anything of it is missing, or something else is there.
+        """
+        found = super().load_state_dict(state_dict, strict=False, assign=assign)
+        own = self._own_names()
+        missing = [name for name in found.missing_keys if not name.startswith(_NET) or name in own]
+        if strict and (missing or found.unexpected_keys):
+            raise RuntimeError(
+                f"The state of another {type(self).__name__}: {missing} are missing, {found.unexpected_keys} are left "
+                "over."
+            )
+        return found
+
+    def _own_names(self) -> set[str]:
+        return {f"{_NET}{name}" for name in saved_weights(self.net)}
+
     def on_validation_epoch_start(self) -> None:
         """Forget what a validation that was cut short has left in the metrics."""
         for metric in (self.val_loss, self.train_eval_loss, self.val_metrics):
@@ -51,7 +79,8 @@ class FineTunedModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW over encoder and head groups, with a per-step schedule."""
-        return with_schedule(adamw(self.parameter_groups(), self.optimisation.fused), self.optimisation)
+        plan = self.optimisation
+        return with_schedule(adamw(self.parameter_groups(), plan.fused, plan.paged), plan)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The optimiser's groups: encoder and head."""

@@ -13,6 +13,7 @@ from lightning import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from doctune.nets.adapter_files import save_net
 from doctune.training.build import Encoder
 from doctune.training.callbacks.learning import Chance
 from doctune.training.config import Config
@@ -94,9 +95,10 @@ class Task(ABC):
 
 
 def save_encoder(source: Encoder, module: FineTunedModule, max_length: int, folder: Path) -> None:
-    """Write weights and tokenizer in Hugging Face format."""
-    shutil.rmtree(folder / "onnx", ignore_errors=True)  # exported from other weights
-    module.net.save_pretrained(folder)
+    """Write weights, of an adapted net those that learnt, and tokenizer in Hugging Face format."""
+    for made_from_others in ("onnx", "merged"):
+        shutil.rmtree(folder / made_from_others, ignore_errors=True)
+    save_net(module.net, folder)
     source.tokenizer.model_max_length = max_length
     source.backend.no_truncation()  # the last window's limits must not be saved as the tokenizer's own
     source.tokenizer.save_pretrained(folder)
