@@ -23,6 +23,7 @@ from doctune.training.config_data import (
     DataConfig,
     ExtractConfig,
     FileContentConfig,
+    InstructionsConfig,
     MultiTaskConfig,
     SamplingConfig,
     SquadConfig,
@@ -31,6 +32,7 @@ from doctune.training.config_data import (
 from doctune.training.config_schema import (
     CallbacksConfig,
     CascadeConfig,
+    CausalConfig,
     CheckpointConfig,
     Config,
     EarlyStoppingConfig,
@@ -57,6 +59,7 @@ __all__ = [
     "AugmentConfig",
     "CallbacksConfig",
     "CascadeConfig",
+    "CausalConfig",
     "CheckpointConfig",
     "ChunksConfig",
     "Config",
@@ -66,6 +69,7 @@ __all__ = [
     "FileContentConfig",
     "FinetuneConfig",
     "GapConfig",
+    "InstructionsConfig",
     "LearningConfig",
     "LoggerConfig",
     "LossConfig",
@@ -88,12 +92,13 @@ __all__ = [
     "register_schemas",
 ]
 
-MODEL_KINDS: dict[str, type] = {"pretrained": PretrainedConfig, "scratch": ScratchConfig}
+MODEL_KINDS: dict[str, type] = {"pretrained": PretrainedConfig, "scratch": ScratchConfig, "causal": CausalConfig}
 DATA_KINDS: dict[str, type] = {
     "file_content": FileContentConfig,
     "chunks": ChunksConfig,
     "squad": SquadConfig,
     "multi_task": MultiTaskConfig,
+    "instructions": InstructionsConfig,
 }
 
 
