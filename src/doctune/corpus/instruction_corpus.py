@@ -419,7 +419,9 @@ def _corpus(
 ) -> InstructionCorpus:
     kept = sorted(sieve.kept, key=lambda each: each.number)
     lengths, cut = tokens.full_lengths(), tokens.lengths()
-    truncated = {each.id for each in kept if (lengths[list(tokens.of(each.number))] > cut[list(tokens.of(each.number))]).any()}
+    truncated = {
+        each.id for each in kept if (lengths[list(tokens.of(each.number))] > cut[list(tokens.of(each.number))]).any()
+    }
     rejected = [
         AccountRow(_renamed(row.place, names[file.path]), "", LEFT_OUT, row.status, row.reason, "")
         for part in PARTS

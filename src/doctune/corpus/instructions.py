@@ -162,7 +162,9 @@ def _message(value: object, what: str) -> Message:
 
 def _check_turns(roles: Sequence[str]) -> None:
     if SYSTEM in roles[1:]:
-        raise _BadRowError("wrong_turns", f"message {roles.index(SYSTEM, 1) + 1} is the system's, which only the first may be")
+        raise _BadRowError(
+            "wrong_turns", f"message {roles.index(SYSTEM, 1) + 1} is the system's, which only the first may be"
+        )
     if next(role for role in (*roles, "") if role != SYSTEM) != USER:
         raise _BadRowError("wrong_turns", "nothing is asked before the assistant speaks")
     if roles[-1] != ASSISTANT:
