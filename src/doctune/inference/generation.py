@@ -5,7 +5,7 @@ Shapes: B prompts of a batch, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +44,7 @@ def complete(
     prompts: Sequence[str],
     sampling: Sampling,
     batch_size: int = 8,
+    window: int | None = None,
 ) -> list[Completion]:
     """A completion of each prompt, in order.
 
@@ -55,11 +56,11 @@ def complete(
         prompts: as a template shows them.
         sampling: greedy or drawn, and how long.
         batch_size: prompts of a batch.
+        window: the most tokens that the net reads, prompt and completion together; a completion ends there.
     """
     rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if prompts else []
     ends = end_tokens(net, tokenizer)
     config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens,
         do_sample=sampling.temperature > 0,
         temperature=sampling.temperature or None,
         top_k=0 if sampling.temperature else None,
@@ -71,7 +72,9 @@ def complete(
     net.eval()
     try:
         for places in by_length(rows, batch_size):
-            written = _written(net, [rows[place] for place in places], config)
+            batch = [rows[place] for place in places]
+            room = sampling.max_new_tokens if window is None else window - max(map(len, batch))
+            written = _written(net, batch, config, min(sampling.max_new_tokens, room))
             for place, ids in zip(places, written, strict=True):
                 found[place] = _completion(tokenizer, ids, ends)
     finally:
@@ -87,14 +90,20 @@ def end_tokens(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     return sorted({int(tokenizer.eos_token_id), *more})
 
 
-def _written(net: PreTrainedModel, rows: Sequence[Sequence[int]], config: GenerationConfig) -> Iterator[list[int]]:
-    """The new tokens of each row."""
+def _written(
+    net: PreTrainedModel, rows: Sequence[Sequence[int]], config: GenerationConfig, max_new_tokens: int
+) -> list[list[int]]:
+    """The new tokens of each row; none where there is no room."""
+    if max_new_tokens < 1:
+        return [[] for _ in rows]
     ids = torch.from_numpy(padded(rows, int(config.pad_token_id or 0), left=True)).to(net.device)
     mask = torch.from_numpy(padded([[1] * len(row) for row in rows], 0, left=True)).to(net.device)
     with torch.inference_mode():
-        out = net.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-    for row in out[:, ids.shape[1] :].tolist():
-        yield row
+        out = net.generate(
+            input_ids=ids, attention_mask=mask, generation_config=config, max_new_tokens=max_new_tokens
+        )
+    written: list[list[int]] = out[:, ids.shape[1] :].tolist()
+    return written
 
 
 def _completion(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: Sequence[int]) -> Completion:

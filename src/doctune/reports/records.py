@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK = "classification", "question_answering", "multi_task"
+INSTRUCTIONS = "instruction_tuning"
 TASKS = (CLASSIFICATION, QUESTION_ANSWERING)
 ATTENTION_COLUMNS = ("id", "chunk", "weight", "text")
 PREDICTION_COLUMNS = ("id", "path", "truth", "prediction", "probabilities")

@@ -63,7 +63,7 @@ def summarise_completions(scores: CompletionScores) -> dict[str, Any]:
 
 
 def score_losses(losses: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
-    """`loss`, `perplexity`, `tokens` and `examples`, with 95 % intervals of the first two under `ci95`.
+    """`loss`, `perplexity`, `tokens` and `conversations`, with 95 % intervals of the first two under `ci95`.
 
     Args:
         losses: sums of cross entropy over the tokens of each conversation, in nats, (N,).
@@ -77,7 +77,7 @@ def score_losses(losses: Sequence[float], tokens: Sequence[int]) -> dict[str, An
     low, high = percentile_interval(draws)
     loss = math.fsum(sums) / int(counts.sum())
     return {
-        "examples": len(sums),
+        "conversations": len(sums),
         "tokens": int(counts.sum()),
         "loss": loss,
         "perplexity": _exp(loss),

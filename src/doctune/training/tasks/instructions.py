@@ -191,10 +191,16 @@ class Instructions(Task):
 
     def _answers(self, module: LightningModule, prompts: Sequence[Sequence[Message]]) -> list[str]:
         shown = [self._template(messages, for_answer=True) for messages in prompts]
-        room = max_window(self.source.config) - self._data.max_length
-        sampling = Sampling(max(min(self._data.max_new_tokens, room), 1) if room > 0 else self._data.max_new_tokens)
         net: Any = module.net
-        return [each.text for each in complete(net, self.source.tokenizer, shown, sampling, self._batch_size)]
+        found = complete(
+            net,
+            self.source.tokenizer,
+            shown,
+            Sampling(self._data.max_new_tokens),
+            self._batch_size,
+            max_window(self.source.config),
+        )
+        return [each.text for each in found]
 
 
 def prepare(config: schema.Config, run: Path, record: RunRecord) -> Instructions:
