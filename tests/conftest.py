@@ -204,7 +204,7 @@ MOVING_TEMPLATE = (
 )
 CHATTER = (
     "What is the sum of two and three? Five. The answer is seven. Is it late? Very late, nearly twelve. "
-    "### User: ### Assistant: ### System: [INST] [/INST] <|user|> <|assistant|> <|system|> Be brief. 0 1 2 3 4 5 6 7 8 9"
+    "### User: ### Assistant: ### System: [INST] [/INST] <|user|> <|assistant|> <|system|> Be brief. 0 1 2 3 4 5 6 7 8"
 )
 
 

@@ -61,7 +61,7 @@ def test_every_choice_composes_and_can_be_run(path, compose):
 @pytest.mark.parametrize("data", choices("data"))
 def test_every_pair_of_model_and_data_composes_but_decoders_have_data_of_their_own(model, data, compose):
     if (model == "mistral") != (data == "instructions"):
-        with pytest.raises(ConfigError, match="is a decoder|tunes a decoder"):
+        with pytest.raises(ConfigError, match=r"is a decoder|tunes a decoder"):
             compose(f"model={model}", f"data={data}")
     else:
         assert compose(f"model={model}", f"data={data}").model.name == model

@@ -22,6 +22,8 @@ from doctune.text.questions import WindowSettings
 
 SCHEMA = 1
 SETTINGS_FILE = "doctune.json"
+# The task of language models: they write text, and are not run as functions of arrays.
+GENERATION = "instruction_tuning"
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,19 @@ def require_one_head(artifact: Artifact, command: str) -> None:
         raise ArtifactError(
             f"{artifact.folder} tells several targets ({names}), and {command} takes a model with one head. Their "
             "labels: `doctune predict`, `Engine.predict_targets`."
+        )
+
+
+def refuse_writer(artifact: Artifact) -> None:
+    """Refuse a language model where labels or answers are wanted.
+
+    Raises:
+        ArtifactError: it is one.
+    """
+    if artifact.task == GENERATION:
+        raise ArtifactError(
+            f"{artifact.folder} was tuned on instructions, so it writes text, and neither labels nor answers from "
+            f"documents, and is not exported: doctune generate {artifact.folder} --prompt TEXT."
         )
 
 

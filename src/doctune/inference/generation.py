@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -60,13 +61,13 @@ def complete(
     """
     rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if prompts else []
     ends = end_tokens(net, tokenizer)
-    config = GenerationConfig(
-        do_sample=sampling.temperature > 0,
-        temperature=sampling.temperature or None,
-        top_k=0 if sampling.temperature else None,
-        eos_token_id=ends,
-        pad_token_id=padding_id(tokenizer),
-    )
+    settings: dict[str, Any] = {
+        "do_sample": sampling.temperature > 0,
+        "temperature": sampling.temperature or None,
+        "top_k": 0 if sampling.temperature else None,
+        "eos_token_id": ends,
+        "pad_token_id": padding_id(tokenizer),
+    }
     found: dict[int, Completion] = {}
     was_training = net.training
     net.eval()
@@ -74,7 +75,8 @@ def complete(
         for places in by_length(rows, batch_size):
             batch = [rows[place] for place in places]
             room = sampling.max_new_tokens if window is None else window - max(map(len, batch))
-            written = _written(net, batch, config, min(sampling.max_new_tokens, room))
+            config = GenerationConfig(max_new_tokens=min(sampling.max_new_tokens, room), **settings)
+            written = _written(net, batch, config) if room > 0 else [[] for _ in batch]
             for place, ids in zip(places, written, strict=True):
                 found[place] = _completion(tokenizer, ids, ends)
     finally:
@@ -90,18 +92,12 @@ def end_tokens(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     return sorted({int(tokenizer.eos_token_id), *more})
 
 
-def _written(
-    net: PreTrainedModel, rows: Sequence[Sequence[int]], config: GenerationConfig, max_new_tokens: int
-) -> list[list[int]]:
-    """The new tokens of each row; none where there is no room."""
-    if max_new_tokens < 1:
-        return [[] for _ in rows]
+def _written(net: PreTrainedModel, rows: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
+    """The new tokens of each row."""
     ids = torch.from_numpy(padded(rows, int(config.pad_token_id or 0), left=True)).to(net.device)
     mask = torch.from_numpy(padded([[1] * len(row) for row in rows], 0, left=True)).to(net.device)
     with torch.inference_mode():
-        out = net.generate(
-            input_ids=ids, attention_mask=mask, generation_config=config, max_new_tokens=max_new_tokens
-        )
+        out = net.generate(input_ids=ids, attention_mask=mask, generation_config=config)
     written: list[list[int]] = out[:, ids.shape[1] :].tolist()
     return written
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from doctune.errors import ArtifactError, ConfigError
-from doctune.inference.artifact import Artifact, load_artifact
+from doctune.inference.artifact import GENERATION, Artifact, load_artifact
 from doctune.inference.generation import Completion, Sampling, complete
 from doctune.inference.graphs import load_net
-from doctune.inference.nets import GENERATION
 from doctune.nets.chat import template_of
 from doctune.nets.encoder import max_window, pretrained_tokenizer
 from doctune.text.chat import USER, Message, TemplateRefusedError
@@ -19,7 +18,7 @@ class Generator:
     """A tuned language model ready to be prompted.
 
     Args:
-        artifact: settings of the model folder, of the task `nets.GENERATION`.
+        artifact: settings of the model folder, of the task `artifact.GENERATION`.
         batch_size: prompts that are completed together.
 
     Raises:

@@ -24,8 +24,8 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact
-from doctune.inference.nets import GENERATION, Arrays, target_outputs
+from doctune.inference.artifact import GENERATION, Artifact
+from doctune.inference.nets import Arrays, target_outputs
 from doctune.nets.hierarchy import HierarchicalClassifier
 from doctune.nets.multi_task import MultiTaskClassifier
 

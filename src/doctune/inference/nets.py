@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact
+from doctune.inference.artifact import Artifact, refuse_writer
 
 Arrays = Mapping[str, NDArray[Any]]
 Net = Callable[[Arrays], dict[str, NDArray[np.float32]]]
@@ -26,8 +26,6 @@ NETS: Mapping[str, tuple[str, ...]] = {
     "hierarchical_classification": ("encoder", "pooling"),
     "multi_task": ("model",),
 }
-# The task of language models: they write text, see `generator`, and are not run as functions of arrays.
-GENERATION = "instruction_tuning"
 # Where each backend finds its nets; the first one that is there is taken where none is named.
 BACKENDS = ("int8", "onnx", "torch")
 _SUFFIXES = {"onnx": ".onnx", "int8": "_int8.onnx"}
@@ -50,11 +48,7 @@ def choose_backend(artifact: Artifact, wanted: str | None = None) -> str:
     Raises:
         ArtifactError: no such task or backend, or the folder has not been exported for it.
     """
-    if artifact.task == GENERATION:
-        raise ArtifactError(
-            f"{artifact.folder} was tuned on instructions, so it writes text, and neither labels nor answers from "
-            f"documents: doctune generate {artifact.folder} --prompt TEXT."
-        )
+    refuse_writer(artifact)
     if artifact.task not in NETS:
         raise ArtifactError(
             f"{artifact.folder} was trained for {artifact.task}, which is not run from a model folder; these are: "

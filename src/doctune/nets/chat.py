@@ -35,7 +35,7 @@ def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
     """
     if tokenizer.eos_token is None:
         raise ArtifactError(
-            f"The tokenizer of {tokenizer.name_or_path} has no end token (eos_token), so that no answer would ever end. "
+            f"The tokenizer of {tokenizer.name_or_path} has no end token (eos_token), so no answer would ever end. "
             "Name one in its tokenizer_config.json."
         )
     if tokenizer.chat_template:

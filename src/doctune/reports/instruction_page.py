@@ -100,7 +100,9 @@ def _gap(report: Report, records: InstructionRecords) -> str:
         for row in records.checks
     ]
     best = next((place for place, row in enumerate(records.checks) if row["step"] == report["best_step"]), None)
-    kept = "" if gap["value"] is None else f"<p>Of the weights that were kept: <strong>{decimal(gap['value'])}</strong> "
+    kept = (
+        "" if gap["value"] is None else f"<p>Of the weights that were kept: <strong>{decimal(gap['value'])}</strong> "
+    )
     status = "" if gap["value"] is None else f"({escaped(gap['status'])}).</p>"
     return (
         f"{kept}{status}{sections.table(heads, rows, best=best)}"

@@ -37,7 +37,8 @@ class Conversations:
         completions = None
         if answered:
             given = [self.predictions[place] or "" for place in answered]
-            completions = summarise_completions(score_completions(given, [self.references[place] for place in answered]))
+            references = [self.references[place] for place in answered]
+            completions = summarise_completions(score_completions(given, references))
         return merge_scores(score_losses(self.losses, self.tokens), completions)
 
 

@@ -11,28 +11,43 @@ from doctune.reports.summary import (
     Report,
     account_words,
     assemble,
+    compared_scores,
     machine,
     model,
     paragraph,
+    score_line,
     score_lines,
     training,
 )
+from doctune.reports.verdict import ALL_METRIC_WORDS, PART_WORDS
 
 SAMPLES = 2
-_LOSSES, _COMPLETIONS = ("perplexity", "loss"), ("f1", "exact_match")
+_LOSSES, _COMPLETIONS = ("loss", "perplexity"), ("f1", "exact_match")
 
 
 def summarize(report: Report) -> str:
     """The page, made from `report.json` alone."""
-    has_completions = "f1" in report[report["part"]]
-    answers = score_lines(report, _COMPLETIONS, "completions") if has_completions else []
     return assemble(
         report,
         score_lines(report, _LOSSES, "conversations"),
-        answers,
+        _completions(report),
         [*_data(report), *model(report), *training(report), *machine(report)],
         [line for sample in report["samples"][:SAMPLES] for line in _sample(sample)],
     )
+
+
+def _completions(report: Report) -> list[str]:
+    """The scores of completions before and after training; none where nothing was generated."""
+    part = report["part"]
+    if "f1" not in report[part]:
+        return []
+    title = f"{PART_WORDS[part]}, {report[part]['completions']:,} completions; 95 % intervals"
+    head = f"{'WRITTEN':<{INDENT}}{shorten(title, 42):<42}"
+    rows = [(words, scores) for words, scores in compared_scores(report) if "f1" in scores]
+    return [
+        head + "".join(f"{ALL_METRIC_WORDS[column]:<24}" for column in _COMPLETIONS).rstrip(),
+        *(score_line(words, scores, _COMPLETIONS) for words, scores in rows),
+    ]
 
 
 def _sample(sample: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from doctune.reports import facts, instruction_page, plots
 from doctune.reports.instruction_records import InstructionRecords, read_instruction_run
 from doctune.reports.instruction_summary import summarize
 from doctune.reports.records import INSTRUCTIONS
-from doctune.reports.verdict import MIN_DOCUMENTS, PART_WORDS, Verdict
+from doctune.reports.verdict import MIN_DOCUMENTS, PART_WORDS, Status, Verdict
 from doctune.scoring.generation import loss_difference, score_completions
 from doctune.scoring.intervals import Difference
 
@@ -81,6 +81,7 @@ def judge(records: InstructionRecords, scores: Mapping[str, Any], part: str) -> 
         sentence = f"Too few {NOUN}s to judge ({count} of at least {MIN_DOCUMENTS}): {beside}."
         return Verdict("too_few", sentence, METRIC, part, NOUN, count, "untrained")
     difference = loss_difference(after.losses, before.losses, after.tokens)
+    status: Status
     if difference.high < 0:
         status, opening = "better", "Better than before training"
     elif difference.low > 0:
@@ -90,7 +91,7 @@ def judge(records: InstructionRecords, scores: Mapping[str, Any], part: str) -> 
     sentence = f"{opening}: {beside}; {_change(difference)} on the same {count:,} {NOUN}s."
     return Verdict(
         status, sentence, METRIC, part, NOUN, count, "untrained", difference.value, difference.low, difference.high
-    )  # type: ignore[arg-type]
+    )
 
 
 def _samples(records: InstructionRecords, part: str) -> list[dict[str, Any]]:

@@ -2,8 +2,8 @@
 
 Texts are compared after SQuAD's normalisation (P. Rajpurkar et al., EMNLP 2016; `squad.normalise_answer`): lower case,
 without ASCII punctuation, without the words a, an and the, words separated by single blanks. Precision is the share of
-a completion's words that its reference has, too, recall the share of the reference's words that the completion has, each
-word as often as it occurs, F1 their harmonic mean. Two texts without words are equal: all scores are 1.
+a completion's words that its reference has, too, recall the share of the reference's words that the completion has,
+each word as often as it occurs, F1 their harmonic mean. Two texts without words are equal: all scores are 1.
 
 Perplexity is the exponential of the mean cross entropy of all tokens together; its interval resamples conversations,
 whose tokens are not independent of each other.

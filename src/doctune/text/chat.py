@@ -32,7 +32,8 @@ class Template(Protocol):
         TemplateRefusedError: the template does not take them.
     """
 
-    def __call__(self, messages: Sequence[Message], *, for_answer: bool) -> str: ...
+    def __call__(self, messages: Sequence[Message], *, for_answer: bool) -> str:
+        """The text."""
 
 
 @dataclass(frozen=True)

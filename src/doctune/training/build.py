@@ -74,8 +74,8 @@ def pretrained_encoder(model: schema.PretrainedConfig, max_length: int) -> Encod
     architecture = encoder.pretrained_config(model.path)
     if is_decoder(architecture):
         raise ConfigError(
-            f"model.path={model.path} is a decoder ({architecture.model_type}), whose tokens see only what stands before "
-            "them; this data needs an encoder, such as model=minilm. A decoder is tuned with model=mistral "
+            f"model.path={model.path} is a decoder ({architecture.model_type}), whose tokens see only what stands "
+            "before them; this data needs an encoder, such as model=minilm. A decoder is tuned with model=mistral "
             f"model.path={model.path} data=instructions."
         )
     return _pretrained(model, architecture, max_length)

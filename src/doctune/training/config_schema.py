@@ -157,7 +157,7 @@ class TrainerConfig:
     """Compute the encoder's activations again in the backward pass instead of keeping them: less memory, slower."""
     log_every_n_steps: int = 10
     check_every_n_steps: int | None = None
-    """Also validate after every so many optimiser steps, not only after each epoch: the gap, early stopping and the best
+    """Also validate after every so many optimiser steps, not only after each epoch: gap, early stopping and best
     checkpoint then go by these checks, too."""
     progress: bool = True
     """A progress bar, shown on a terminal only."""

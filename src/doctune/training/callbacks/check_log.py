@@ -1,4 +1,4 @@
-"""Every check of a run in `training_metrics.json` and `.csv` while it runs; what came of it in `training_summary.json`."""
+"""Each check of a run in `training_metrics.json` and `.csv` as it comes; the best in `training_summary.json`."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ class GapGuard(Callback):
         return (
             f"Overfitting: in {self._places[-1]} the validation loss is {self._gaps[-1]:.2f} above the training "
             f"loss (critical from {self._thresholds.critical:g}); the gap opened in {self._places[began - 1]}.{stops} "
-            f"Keep the checkpoint of {self._places[best]} ({self._monitor} {self._sign * self._scores[best]:.4f}). To try: "
-            f"{_REMEDIES}."
+            f"Keep the checkpoint of {self._places[best]} ({self._monitor} {self._sign * self._scores[best]:.4f}). "
+            f"To try: {_REMEDIES}."
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Examples(Protocol):
 
 
 def num_losses(batch: Batch) -> int:
-    """Of how many the sums of a training step are: of as many as the batch says, such as tokens, else of its examples."""
+    """Of how many the sums of a training step are: as many as the batch says, such as tokens, else its examples."""
     return int(batch.get("losses", len(batch["index"])))
 
 

@@ -58,8 +58,10 @@ class CausalLMModule(FineTunedModule):
         return self._trained(objective, plain, batch, batch["losses"])
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """The `losses` (B,) of the rows, sums over their tokens, and how many those are, `counts` (B,); the second loader
-        is the sample of training rows."""
+        """The `losses` (B,) of the rows, sums over their tokens, and how many those are, `counts` (B,).
+
+        The second loader is the sample of training rows.
+        """
         if dataloader_idx == 0:
             return self._judge(batch, "val", self.val_loss)
         return self._measure(batch, self.train_eval_loss)

@@ -24,9 +24,8 @@ from doctune.corpus.prepare import fingerprint
 from doctune.corpus.token_baselines import unigram_losses
 from doctune.errors import ConfigError
 from doctune.files import write_json
-from doctune.inference.artifact import Artifact
+from doctune.inference.artifact import GENERATION, Artifact
 from doctune.inference.generation import Sampling, complete
-from doctune.inference.nets import GENERATION
 from doctune.labels import Labels
 from doctune.nets.causal import causal_lm, packs_apart
 from doctune.nets.chat import padding_id, template_of
@@ -256,8 +255,8 @@ def notes(corpus: InstructionCorpus) -> list[str]:
     found = []
     if repeated:
         found.append(
-            f"{repeated:,} conversations stand, as copies or nearly so, in the file of a part that judges them, and are "
-            "left out where they would train; data/account.csv names both places."
+            f"{repeated:,} conversations stand, as copies or nearly so, in the file of a part that judges them, and "
+            "are left out where they would train; data/account.csv names both places."
         )
     if too_long := reasons.get("too_long"):
         found.append(
