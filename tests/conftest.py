@@ -189,7 +189,7 @@ def tiny_encoder(tmp_path_factory):
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
 )
 # Mistral's: the system's words stand before the last question, and turns must alternate.
@@ -234,6 +234,13 @@ def save_tiny_mistral(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -
     hf.MistralForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer():
+    """`tiny_chat_tokenizer` by the name of its template: "plain" for none, "chat", or "moving" for Mistral's way."""
+    templates = {"plain": None, "chat": CHAT_TEMPLATE, "moving": MOVING_TEMPLATE}
+    return lambda name="chat": tiny_chat_tokenizer(templates[name])
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def end_tokens(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     return sorted({int(tokenizer.eos_token_id), *more})
 
 
-def _written(net: PreTrainedModel, rows: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
+def _written(net: Any, rows: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
     """The new tokens of each row."""
     ids = torch.from_numpy(padded(rows, int(config.pad_token_id or 0), left=True)).to(net.device)
     mask = torch.from_numpy(padded([[1] * len(row) for row in rows], 0, left=True)).to(net.device)
@@ -106,5 +106,5 @@ def _completion(tokenizer: PreTrainedTokenizerBase, ids: list[int], ends: Sequen
     """The text up to the first end token; what stands behind it only fills up the batch."""
     stop = next((place for place, token in enumerate(ids) if token in ends), None)
     own = ids if stop is None else ids[:stop]
-    text = tokenizer.decode(own, skip_special_tokens=True).strip()
-    return Completion(str(text), len(own) + (stop is not None), stop is not None)
+    text = str(tokenizer.decode(own, skip_special_tokens=True)).strip()
+    return Completion(text, len(own) + (stop is not None), stop is not None)

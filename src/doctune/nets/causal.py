@@ -5,6 +5,8 @@ Shapes: B rows, T tokens, V tokens of the vocabulary, K tokens to write in all r
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -45,13 +47,15 @@ def causal_lm(config: PretrainedConfig, weights: str) -> PreTrainedModel:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        net, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             weights, config=config, dtype="float32", output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"The weights of {weights} cannot be loaded: {str(error).splitlines()[0]}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+    net: PreTrainedModel = loaded[0]
+    report: dict[str, Any] = loaded[1]
     if missing := sorted(report["missing_keys"]):
         raise ArtifactError(
             f"The weights of {weights} lack {len(missing)} of the language model, among them {missing[0]}: it is no "

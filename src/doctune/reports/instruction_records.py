@@ -62,8 +62,8 @@ def read_instruction_run(run: Path) -> InstructionRecords:
     for part, found in after.items():
         if found.ids != before[part].ids:
             raise ArtifactError(
-                f"{run / f'predictions/untrained_{part}.parquet'} does not hold the same conversations as {part}.parquet "
-                "beside it: one of them is stale."
+                f"{run / f'predictions/untrained_{part}.parquet'} does not hold the same conversations as "
+                f"{part}.parquet beside it: one of them is stale."
             )
     checks = read_json(run, "training_metrics.json", list)
     return InstructionRecords(**vars(read_files(run)), before=before, after=after, checks=checks)
