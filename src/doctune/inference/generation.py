@@ -5,7 +5,7 @@ Shapes: B prompts of a batch, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +75,7 @@ def complete(
         for places in by_length(rows, batch_size):
             batch = [rows[place] for place in places]
             room = sampling.max_new_tokens if window is None else window - max(map(len, batch))
-            config = GenerationConfig(max_new_tokens=min(sampling.max_new_tokens, room), **settings)
-            written = _written(net, batch, config) if room > 0 else [[] for _ in batch]
+            written = _written(net, batch, min(sampling.max_new_tokens, room), settings)
             for place, ids in zip(places, written, strict=True):
                 found[place] = _completion(tokenizer, ids, ends)
     finally:
@@ -92,8 +91,13 @@ def end_tokens(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     return sorted({int(tokenizer.eos_token_id), *more})
 
 
-def _written(net: Any, rows: Sequence[Sequence[int]], config: GenerationConfig) -> list[list[int]]:
-    """The new tokens of each row."""
+def _written(
+    net: Any, rows: Sequence[Sequence[int]], max_new_tokens: int, settings: Mapping[str, Any]
+) -> list[list[int]]:
+    """The new tokens of each row; none where there is no room for any."""
+    if max_new_tokens < 1:
+        return [[] for _ in rows]
+    config = GenerationConfig(max_new_tokens=max_new_tokens, **settings)
     ids = torch.from_numpy(padded(rows, int(config.pad_token_id or 0), left=True)).to(net.device)
     mask = torch.from_numpy(padded([[1] * len(row) for row in rows], 0, left=True)).to(net.device)
     with torch.inference_mode():

@@ -54,7 +54,7 @@ COMMANDS = {
     "ask": ("--document", "{file}", "--question", "Who?"),
     "explain": ("{file}",),
     "export": (),
-    "serve": ("--port", "0"),
+    "serve": ("--port", "8765"),
     "evaluate": (),
     "cascade-tune": (),
 }
@@ -70,5 +70,5 @@ def test_what_a_language_model_is_not_for_is_refused_in_a_sentence(run, tmp_path
     file.write_text("Take two eggs.")
     assert main([command, str(run), *(part.format(file=file) for part in COMMANDS[command])]) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    expected = REFUSALS.get(command, f"was tuned on instructions, so it writes text, and neither labels nor answers")
+    expected = REFUSALS.get(command, "was tuned on instructions, so it writes text, and neither labels nor answers")
     assert expected in said

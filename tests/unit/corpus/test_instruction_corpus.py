@@ -1,6 +1,8 @@
 import csv
 import json
+import math
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -11,7 +13,10 @@ from doctune.corpus.token_baselines import unigram_losses
 from doctune.errors import DataError
 from doctune.text.chat import PlainTemplate, TemplateRefusedError
 
-WORDS = "red blue green black white brown pink grey gold rose lime teal navy plum sand rust mint jade ruby onyx".split()
+WORDS = [
+    "red", "blue", "green", "black", "white", "brown", "pink", "grey", "gold", "rose", "lime", "teal", "navy", "plum",
+    "sand", "rust", "mint", "jade", "ruby", "onyx",
+]  # fmt: skip
 
 
 def pair(number):
@@ -141,8 +146,6 @@ def test_a_saved_split_gives_the_same_parts_and_one_that_leaks_is_refused(prepar
     for row in table:
         if row["id"] == f"{first_id}-2":
             row["part"] = "test" if table[0]["part"] != "test" else "train"
-    import pyarrow as pa
-
     pq.write_table(pa.Table.from_pylist(table), tmp_path / "leak.parquet")
     with pytest.raises(
         DataError, match=r"leaks: 1 groups of copies stand in more than one part, such as train\.jsonl:1"
@@ -197,8 +200,6 @@ def test_token_frequencies_are_a_baseline_with_laplace_counts(prepare):
     tokens = [token for each in written for token in each.ids[each.learns].tolist()]
     counts = {token: tokens.count(token) + 1 for token in tokens}
     total = len(tokens) + len(counts) + 1
-    import math
-
     judged = corpus.tokens.sequence(parts["val"][0][0])
     expected = sum(-math.log(counts.get(token, 1) / total) for token in judged.ids[judged.learns].tolist())
     assert losses["val"][0][0] == pytest.approx(expected)

@@ -68,7 +68,11 @@ USER, ASSISTANT = ("user", "Hi."), ("assistant", "Hello.")
         ({"prompt": "x", "completion": ""}, "empty", "'completion' has no text"),
         ({"question": "x", "answer": 42}, "wrong_type", "'answer' is a number where text belongs"),
         ({"instruction": "x", "input": [1], "output": "y"}, "wrong_type", "'input' is a list where text belongs"),
-        ({"prompt": "\ud83d", "completion": "x"}, "malformed", "'prompt' holds half of a surrogate pair, which is no character"),
+        (
+            {"prompt": "\ud83d", "completion": "x"},
+            "malformed",
+            "'prompt' holds half of a surrogate pair, which is no character",
+        ),
         ({"messages": "x"}, "wrong_type", "'messages' is text where a list belongs"),
         ({"messages": []}, "empty", "'messages' is an empty list"),
         ({"messages": ["x"]}, "wrong_type", "message 1 is text where an object belongs"),
@@ -79,7 +83,11 @@ USER, ASSISTANT = ("user", "Hi."), ("assistant", "Hello.")
         (chat(ASSISTANT), "wrong_turns", "nothing is asked before the assistant speaks"),
         (chat(("system", "x"), ASSISTANT), "wrong_turns", "nothing is asked before the assistant speaks"),
         (chat(("system", "x")), "wrong_turns", "nothing is asked before the assistant speaks"),
-        (chat(USER, ("system", "x"), ASSISTANT), "wrong_turns", "message 2 is the system's, which only the first may be"),
+        (
+            chat(USER, ("system", "x"), ASSISTANT),
+            "wrong_turns",
+            "message 2 is the system's, which only the first may be",
+        ),
     ],
 )  # fmt: skip
 def test_a_rejected_line_is_listed_with_its_number_and_reason(read, row, status, reason):

@@ -79,7 +79,7 @@ def test_sequences_are_cut_when_they_are_read_and_kept_whole(chat_tokenizer, tmp
 
 def test_a_chat_template_says_why_it_refuses(chat_tokenizer):
     template = template_of(chat_tokenizer("moving"))
-    with pytest.raises(TemplateRefusedError, match="^the chat template refuses it: roles must alternate$"):
+    with pytest.raises(TemplateRefusedError, match=r"^the chat template refuses it: roles must alternate$"):
         template([Message("user", "a"), Message("user", "b")], for_answer=True)
 
 

@@ -23,22 +23,52 @@ def test_what_is_chosen_by_default_is_the_lowest_loss(compose):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("model=mistral", "data=squad"), "model=mistral is a decoder, which writes text, and data=squad needs an encoder, such as model=minilm. A decoder is tuned with data=instructions."),
-        (("model=minilm", "data=instructions"), "data=instructions tunes a decoder, which writes text, and model=minilm is an encoder. Choose model=mistral; model.path=FOLDER_OR_NAME takes any other causal language model."),
-        ((*TUNE, "finetune=head"), "finetune=head is for a new head on an encoder; data=instructions has none, the decoder's own output layer is as trained as the rest. Choose finetune=full or finetune=partial."),
-        ((*TUNE, "finetune=gradual"), "finetune=gradual is for a new head on an encoder; data=instructions has none, the decoder's own output layer is as trained as the rest. Choose finetune=full or finetune=partial."),
+        (
+            ("model=mistral", "data=squad"),
+            "model=mistral is a decoder, which writes text, and data=squad needs an encoder, such as "
+            "model=minilm. A decoder is tuned with data=instructions.",
+        ),
+        (
+            ("model=minilm", "data=instructions"),
+            "data=instructions tunes a decoder, which writes text, and model=minilm is an encoder. Choose "
+            "model=mistral; model.path=FOLDER_OR_NAME takes any other causal language model.",
+        ),
+        (
+            (*TUNE, "finetune=head"),
+            "finetune=head is for a new head on an encoder; data=instructions has none, the decoder's own "
+            "output layer is as trained as the rest. Choose finetune=full or finetune=partial.",
+        ),
+        (
+            (*TUNE, "finetune=gradual"),
+            "finetune=gradual is for a new head on an encoder; data=instructions has none, the decoder's own "
+            "output layer is as trained as the rest. Choose finetune=full or finetune=partial.",
+        ),
         ((*TUNE, "loss=focal"), "loss=focal is for classes; data=instructions needs loss=cross_entropy."),
-        ((*TUNE, "model.head_dropout=0.1"), "model.head_dropout=0.1 is for a head on an encoder; data=instructions has none. model.dropout is that of the decoder."),
+        (
+            (*TUNE, "model.head_dropout=0.1"),
+            "model.head_dropout=0.1 is for a head on an encoder; data=instructions has none. model.dropout is "
+            "that of the decoder.",
+        ),
         ((*TUNE, "data.train=[]"), "data.train is empty; name at least one file: data.train=[train.jsonl]."),
         ((*TUNE, "data.too_long=cut"), "data.too_long=cut is not a choice: leave_out, truncate."),
-        ((*TUNE, "data.duplicate_threshold=2"), "data.duplicate_threshold=2.0 must be between 0.5 and 1."),
+        ((*TUNE, "data.duplicate_threshold=2"), "data.duplicate_threshold=2.0 must be between 0.6 and 1."),
         ((*TUNE, "data.max_unusable=2"), "data.max_unusable=2.0 must be between 0 and 1."),
         ((*TUNE, "data.generate=-1"), "data.generate=-1 must not be negative; 0 generates nothing."),
         ((*TUNE, "data.max_new_tokens=0"), "data.max_new_tokens=0 must be at least 1."),
         ((*TUNE, "data.max_train=0"), "data.max_train=0 must be at least 1."),
-        ((*TUNE, "data.sampling.method=oversample"), "data.sampling.method=oversample is for classes; data=instructions has none."),
-        ((*TUNE, "data.augment.token_dropout=0.1"), "data.augment changes what an encoder reads; data=instructions shows conversations as they are."),
-        ((*TUNE, "split=kfold", "split.fold=0", "data.val=[v.jsonl]"), "data.val and data.test name the conversations that choose and judge, and split=kfold makes every fold judge: data.val=[] data.test=[]."),
+        (
+            (*TUNE, "data.sampling.method=oversample"),
+            "data.sampling.method=oversample is for classes; data=instructions has none.",
+        ),
+        (
+            (*TUNE, "data.augment.token_dropout=0.1"),
+            "data.augment changes what an encoder reads; data=instructions shows conversations as they are.",
+        ),
+        (
+            (*TUNE, "split=kfold", "split.fold=0", "data.val=[v.jsonl]"),
+            "data.val and data.test name the conversations that choose and judge, and split=kfold makes every "
+            "fold judge: data.val=[] data.test=[].",
+        ),
         ((*TUNE, "monitor.metric=val/f1"), "monitor.metric=val/f1 is not a choice: val/loss, val/perplexity."),
         ((*TUNE, "trainer.check_every_n_steps=0"), "trainer.check_every_n_steps=0 must be at least 1."),
         ((*TUNE, "callbacks.checkpoint.every_n_steps=0"), "callbacks.checkpoint.every_n_steps=0 must be at least 1."),
@@ -57,8 +87,8 @@ def test_a_path_to_the_other_kind_of_model_is_refused_once_its_architecture_is_k
     with pytest.raises(ConfigError) as caught:
         build.pretrained_decoder(compose(*TUNE, f"model.path={bert}").model, 32)
     assert str(caught.value) == (
-        f"model.path={bert} is an encoder (bert), which reads text; data=instructions needs a decoder, which writes it, "
-        "such as mistralai/Mistral-7B-Instruct-v0.3."
+        f"model.path={bert} is an encoder (bert), which reads text; data=instructions needs a decoder, which writes "
+        "it, such as mistralai/Mistral-7B-Instruct-v0.3."
     )
     with pytest.raises(ConfigError) as caught:
         build.pretrained_encoder(compose("model=minilm", f"model.path={tiny_mistral}").model, 32)

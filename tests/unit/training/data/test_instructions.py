@@ -82,6 +82,6 @@ def test_packed_rows_show_the_same_tokens_with_positions_that_begin_anew(corpus)
 def test_the_training_sample_has_as_many_sequences_as_validation(corpus):
     assert sum(len(batch["index"]) for batch in datamodule(corpus).val_dataloader()[1]) == 6
     packed = datamodule(corpus, row_length=120)
-    sample = [batch for batch in packed.val_dataloader()[1]]
+    sample = [*packed.val_dataloader()[1]]
     sequences = sum(int((batch["input_ids"] == 0).sum()) for batch in sample)
     assert 6 <= sequences < 6 + 4
