@@ -23,7 +23,7 @@ from doctune.training.run import train
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven"]
-# 40 training conversations: 5 steps of two micro-batches an epoch; checks after steps 4, 5 and 8, 10.
+# 38 training conversations: 5 steps of two micro-batches an epoch; checks after steps 4, 5 and 8, 10.
 RECIPE = (
     "model=mistral",
     "data=instructions",
@@ -148,7 +148,7 @@ def test_the_report_sets_after_beside_before_and_samples_beside_references(whole
     for name in ("loss", "perplexity", "exact_match", "precision", "recall", "f1"):
         low, high = test["ci95"][name]
         assert low <= test[name] <= high
-    assert report["verdict"].startswith("Too few conversations to judge (12 of at least 30): test perplexity ")
+    assert report["verdict"].startswith("Too few conversations to judge (13 of at least 30): test perplexity ")
     assert report["comparison"]["baseline"] == "untrained"
     assert [*report["baselines"]] == ["unigram", "untrained"]
     assert len(report["samples"]) == test["completions"] == 3

@@ -204,3 +204,16 @@ def test_token_frequencies_are_a_baseline_with_laplace_counts(prepare):
     expected = sum(-math.log(counts.get(token, 1) / total) for token in judged.ids[judged.learns].tolist())
     assert losses["val"][0][0] == pytest.approx(expected)
     assert losses["val"][1][0] == judged.learns.sum()
+
+
+def test_near_copies_of_judged_conversations_are_named_and_left_out_of_training(tmp_path, chat_tokenizer):
+    story = "Natalia sold clips to many of her friends in April and then she sold half as many clips in May to others"
+    near = {"prompt": story + ".", "completion": "She sold seventy two clips altogether, yes."}
+    judged = {"prompt": story + ".", "completion": "She sold seventy two clips altogether."}
+    train = write(tmp_path / "train.jsonl", [*ROWS, near])
+    val = write(tmp_path / "val.jsonl", [judged, pair(40)])
+    reading = Reading(chat_tokenizer("plain").backend_tokenizer, PlainTemplate("", "</s>"), 512)
+    corpus = prepare_instructions(
+        InstructionParts((train,), (val,)), reading, split=SplitSettings(test=0.2), cache=tmp_path
+    )
+    assert reasons(corpus) == {"train.jsonl:21": ("in_val_file", "it is nearly val.jsonl:1")}
