@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from doctune.reports.numbers import UNKNOWN
 from doctune.reports.plots import shorten
 from doctune.reports.summary import (
     INDENT,
@@ -22,18 +23,37 @@ from doctune.reports.summary import (
 from doctune.reports.verdict import ALL_METRIC_WORDS, PART_WORDS
 
 SAMPLES = 2
-_LOSSES, _COMPLETIONS = ("loss", "perplexity"), ("f1", "exact_match")
+_COMPLETIONS = ("f1", "exact_match")
+_LARGE = 1e6  # perplexities from here on are written with an exponent
 
 
 def summarize(report: Report) -> str:
     """The page, made from `report.json` alone."""
     return assemble(
         report,
-        score_lines(report, _LOSSES, "conversations"),
+        _losses(report),
         _completions(report),
         [*_data(report), *model(report), *training(report), *machine(report)],
         [line for sample in report["samples"][:SAMPLES] for line in _sample(sample)],
     )
+
+
+def _losses(report: Report) -> list[str]:
+    """The loss per token with its interval beside the perplexity, whose interval would not fit the page."""
+    width = INDENT + 42 + 24
+    head, *lines = score_lines(report, ("loss",), "conversations")
+    rows = [scores for _, scores in compared_scores(report)]
+    beside = [
+        f"{line:<{width}}{perplexity_words(scores['perplexity'])}" for line, scores in zip(lines, rows, strict=True)
+    ]
+    return [f"{head:<{width}}perplexity", *beside]
+
+
+def perplexity_words(perplexity: float | None) -> str:
+    """A perplexity as it is read, a dash where it is not known."""
+    if perplexity is None:
+        return UNKNOWN
+    return f"{perplexity:,.2f}" if perplexity < _LARGE else f"{perplexity:.1e}"
 
 
 def _completions(report: Report) -> list[str]:

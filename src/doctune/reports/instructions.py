@@ -12,7 +12,7 @@ from typing import Any
 from doctune.files import write_json, write_text
 from doctune.reports import facts, instruction_page, plots
 from doctune.reports.instruction_records import InstructionRecords, read_instruction_run
-from doctune.reports.instruction_summary import summarize
+from doctune.reports.instruction_summary import perplexity_words, summarize
 from doctune.reports.records import INSTRUCTIONS
 from doctune.reports.verdict import MIN_DOCUMENTS, PART_WORDS, Status, Verdict
 from doctune.scoring.generation import loss_difference, score_completions
@@ -75,7 +75,7 @@ def judge(records: InstructionRecords, scores: Mapping[str, Any], part: str) -> 
     """Compare a part's loss with that of the model before training, on the same conversations."""
     before, after = records.before[part], records.after[part]
     own = f"{PART_WORDS[part]} perplexity {_with_interval(scores)}"
-    beside = f"{own}, before training {_number(records.baselines['untrained'][part]['perplexity'])}"
+    beside = f"{own}, before training {perplexity_words(records.baselines['untrained'][part]['perplexity'])}"
     count = len(after.ids)
     if count < MIN_DOCUMENTS:
         sentence = f"Too few {NOUN}s to judge ({count} of at least {MIN_DOCUMENTS}): {beside}."
@@ -130,11 +130,7 @@ def _gap_of_best_check(records: InstructionRecords) -> dict[str, Any] | None:
 
 def _with_interval(scores: Mapping[str, Any]) -> str:
     low, high = scores["ci95"][METRIC]
-    return f"{_number(scores[METRIC])} (95 % interval {_number(low)} to {_number(high)})"
-
-
-def _number(perplexity: float) -> str:
-    return f"{perplexity:,.2f}"
+    return f"{perplexity_words(scores[METRIC])} (95 % interval {perplexity_words(low)} to {perplexity_words(high)})"
 
 
 def _change(difference: Difference) -> str:

@@ -86,3 +86,12 @@ def test_page_and_summary_show_answers_beside_references_as_text():
     summary = summarize(report)
     assert "after training   <b>c0</b>" in summary
     assert all(len(line) <= 100 for line in summary.splitlines())
+
+
+def test_large_perplexities_fit_the_summary():
+    worse = records([3 * loss for loss in BEFORE], [15 * loss for loss in BEFORE])
+    summary = summarize(build_report(worse))
+    assert all(len(line) <= 100 for line in summary.splitlines())
+    assert "  735.10" in summary
+    assert "  2.1e+14" in summary
+    assert "test perplexity 2.1e+14 (95 % interval " in summary
