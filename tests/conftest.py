@@ -185,3 +185,65 @@ def tiny_encoder(tmp_path_factory):
         return made[kind]
 
     return make
+
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+# Mistral's: the system's words stand before the last question, and turns must alternate.
+MOVING_TEMPLATE = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + ' ' %}"
+    "{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}"
+    "{% for message in turns %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}"
+    "{% endif %}{% if message['role'] == 'user' %}[INST] "
+    "{% if loop.index0 >= turns | length - 2 %}{{ system }}{% endif %}{{ message['content'] }}[/INST]"
+    "{% else %} {{ message['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+CHATTER = (
+    "What is the sum of two and three? Five. The answer is seven. Is it late? Very late, nearly twelve. "
+    "### User: ### Assistant: ### System: [INST] [/INST] <|user|> <|assistant|> <|system|> Be brief. 0 1 2 3 4 5 6 7 8"
+)
+
+
+def tiny_chat_tokenizer(chat_template: str | None = CHAT_TEMPLATE):
+    """A byte-level tokenizer of some 300 tokens with <s>, </s> and, if wanted, a chat template; it has no padding."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator([CHATTER] * 4, 300, special_tokens=["<s>", "</s>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = chat_template
+    return tokenizer
+
+
+def save_tiny_mistral(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Path:
+    """A random Mistral of two layers that reads 128 tokens, with `tiny_chat_tokenizer`."""
+    import torch
+    import transformers as hf
+
+    torch.manual_seed(0)
+    tokenizer = tiny_chat_tokenizer(chat_template)
+    config = hf.MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, bos_token_id=0, eos_token_id=1, attention_dropout=0.0,
+    )  # fmt: skip
+    hf.MistralForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer():
+    """`tiny_chat_tokenizer` by the name of its template: "plain" for none, "chat", or "moving" for Mistral's way."""
+    templates = {"plain": None, "chat": CHAT_TEMPLATE, "moving": MOVING_TEMPLATE}
+    return lambda name="chat": tiny_chat_tokenizer(templates[name])
+
+
+@pytest.fixture(scope="session")
+def tiny_mistral(tmp_path_factory) -> Path:
+    """The folder of `save_tiny_mistral` with a chat template; not to be changed."""
+    return save_tiny_mistral(tmp_path_factory.mktemp("mistral"))

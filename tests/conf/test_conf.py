@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from doctune.errors import ConfigError
 from doctune.training import config as schema
 from doctune.training.app import conf_dir
 
@@ -26,6 +27,8 @@ SCHEMAS = {
     "/schema/data/chunks": schema.ChunksConfig,
     "/schema/data/squad": schema.SquadConfig,
     "/schema/data/multi_task": schema.MultiTaskConfig,
+    "/schema/data/instructions": schema.InstructionsConfig,
+    "/schema/model/causal": schema.CausalConfig,
 }
 
 
@@ -50,14 +53,18 @@ def test_every_choice_composes_and_can_be_run(path, compose):
     group, choice = path.parent.name, path.stem
     fold = ["split.fold=0"] if choice == "kfold" else []
     needed = {"finetune": ["model=minilm"], "split": fold, "sweep": fold}
-    compose(f"{group}={choice}", *needed.get(group, []))
+    partner = {"instructions": ["model=mistral"], "mistral": ["data=instructions"]}  # a decoder has data of its own
+    compose(f"{group}={choice}", *needed.get(group, []), *partner.get(choice, []))
 
 
 @pytest.mark.parametrize("model", choices("model"))
 @pytest.mark.parametrize("data", choices("data"))
-def test_every_pair_of_model_and_data_composes(model, data, compose):
-    config = compose(f"model={model}", f"data={data}")
-    assert config.model.name == model
+def test_every_pair_of_model_and_data_composes_but_decoders_have_data_of_their_own(model, data, compose):
+    if (model == "mistral") != (data == "instructions"):
+        with pytest.raises(ConfigError, match=r"is a decoder|tunes a decoder"):
+            compose(f"model={model}", f"data={data}")
+    else:
+        assert compose(f"model={model}", f"data={data}").model.name == model
 
 
 def deviations(values: dict, defaults: object, path: str = ""):

@@ -7,7 +7,11 @@ import pytest
 from doctune.errors import ConfigError
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-MODELS = {"a pretrained model": ("distilbert", "roberta", "minilm"), "`distilbert_mini`": ("distilbert_mini",)}
+MODELS = {
+    "a pretrained model": ("distilbert", "roberta", "minilm"),
+    "`distilbert_mini`": ("distilbert_mini",),
+    "`mistral`": ("mistral",),
+}
 
 
 def rows():
@@ -30,10 +34,11 @@ def cells():
 @pytest.mark.parametrize(("data", "model", "finetune", "answer"), cells())
 def test_the_matrix_says_what_happens(compose, data, model, finetune, answer):
     overrides = (f"data={data}", f"model={model}", f"finetune={finetune}")
-    if answer == "yes":
+    if answer == "yes" or (answer == "partial" and finetune == "partial"):
         assert compose(*overrides).finetune.strategy == finetune
     else:
-        with pytest.raises(ConfigError, match=f"finetune={finetune} would freeze the random weights of model={model}"):
+        refusal = "is for a new head" if answer == "partial" else f"would freeze the random weights of model={model}"
+        with pytest.raises(ConfigError, match=f"finetune={finetune} {refusal}"):
             compose(*overrides)
 
 

@@ -108,7 +108,7 @@ def test_checkpoints_load_without_pickle(finished_run):
     checkpoint = torch.load(finished_run / "checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["hyper_parameters"]["optimisation"]["total_steps"] == 144
     assert {name.split("{")[0] for name in checkpoint["callbacks"]} == {
-        "GapGuard", "History", "LearningGuards", "MetricsRows", "NamedCheckpoint",
+        "CheckLog", "GapGuard", "History", "LearningGuards", "MetricsRows", "NamedCheckpoint",
     }  # fmt: skip
     inside = checkpoint["doctune"]
     assert inside["metrics"]["val/loss"] == pytest.approx(

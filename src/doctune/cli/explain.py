@@ -105,6 +105,9 @@ def _refuse_impossible(args: argparse.Namespace) -> None:
 
 def _refuse_unfit(args: argparse.Namespace, artifact: Artifact) -> None:
     """Refuse what this model has no use for."""
+    from doctune.inference.artifact import refuse_writer
+
+    refuse_writer(artifact)
     is_reader = artifact.task == "question_answering"
     if is_reader and args.question is None:
         raise ConfigError(f"{args.run} answers questions: ask one with --question 'Who …?'")

@@ -45,11 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print what it cost and gained."""
-    from doctune.inference.artifact import load_artifact
+    from doctune.inference.artifact import load_artifact, refuse_writer
     from doctune.inference.examples import file_examples, validation_examples
     from doctune.inference.export import export
 
     artifact = load_artifact(args.run)
+    refuse_writer(artifact)
     run = artifact.folder.parent
     examples = file_examples(args.documents, artifact) if args.documents else validation_examples(run, artifact)
     if args.checkpoint is not None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "compare": "runs side by side, with a significance test and release gates",
     "predict": "labels for files, folders, or text on stdin",
     "ask": "an answer from documents",
+    "generate": "text from an instruction-tuned run",
     "explain": "why a document has its label, a question its answer",
     "evaluate": "scores of a finished run, again or on new labelled data",
     "export": "the model of a run as ONNX, and quantised",

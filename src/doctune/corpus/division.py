@@ -113,7 +113,7 @@ def divide(documents: Sequence[LabelledDocument], settings: SplitSettings) -> Di
         kept = [d for d in documents if d.label not in small]
     _require_two_classes(kept)
     merged = small if settings.small_classes == "merge" else {}
-    return Division(tuple(_with_parts(kept, settings, only_train)), tuple(left_out), conflicts, merged)
+    return Division(tuple(with_parts(kept, settings, only_train)), tuple(left_out), conflicts, merged)
 
 
 def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
@@ -127,9 +127,10 @@ def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
         pq.write_table(table, temporary)
 
 
-def _with_parts(
-    documents: Sequence[LabelledDocument], settings: SplitSettings, only_train: Collection[str]
+def with_parts(
+    documents: Sequence[LabelledDocument], settings: SplitSettings, only_train: Collection[str] = ()
 ) -> list[LabelledDocument]:
+    """The documents with their parts, and with folds their folds, by label and group; groups in `only_train` train."""
     labels, groups = _labels(documents), _groups(documents)
     if settings.fold is None:
         shares = {"test": settings.test, "val": settings.val}

@@ -22,6 +22,8 @@ from doctune.text.questions import WindowSettings
 
 SCHEMA = 1
 SETTINGS_FILE = "doctune.json"
+# The task of language models: they write text, and are not run as functions of arrays.
+GENERATION = "instruction_tuning"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,19 @@ def load_artifact(run: Path) -> Artifact:
         return _from_settings(folder, settings)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder / SETTINGS_FILE} cannot be used: {type(error).__name__}: {error}.") from error
+
+
+def refuse_writer(artifact: Artifact) -> None:
+    """Refuse a language model where labels or answers are wanted.
+
+    Raises:
+        ArtifactError: it is one.
+    """
+    if artifact.task == GENERATION:
+        raise ArtifactError(
+            f"{artifact.folder} was tuned on instructions, so it writes text, and neither labels nor answers from "
+            f"documents, and is not exported: doctune generate {artifact.folder} --prompt TEXT."
+        )
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,16 @@ import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForQuestionAnswering, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact
+from doctune.inference.artifact import GENERATION, Artifact
 from doctune.inference.nets import Arrays, target_outputs
 from doctune.nets.adapter_files import is_adapter, load_transformer
 from doctune.nets.adapters import merge
@@ -92,7 +97,11 @@ def load_net(artifact: Artifact) -> Any:
         return HierarchicalClassifier.from_folder(artifact.folder)
     if artifact.task == "multi_task":
         return MultiTaskClassifier.from_folder(artifact.folder)
-    heads = {"classification": AutoModelForSequenceClassification, "question_answering": AutoModelForQuestionAnswering}
+    heads = {
+        "classification": AutoModelForSequenceClassification,
+        "question_answering": AutoModelForQuestionAnswering,
+        GENERATION: AutoModelForCausalLM,
+    }
     return _pretrained(heads[artifact.task], artifact.folder)
 
 

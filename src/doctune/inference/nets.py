@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact
+from doctune.inference.artifact import Artifact, refuse_writer
 
 Arrays = Mapping[str, NDArray[Any]]
 Net = Callable[[Arrays], dict[str, NDArray[np.float32]]]
@@ -48,6 +48,7 @@ def choose_backend(artifact: Artifact, wanted: str | None = None) -> str:
     Raises:
         ArtifactError: no such task or backend, or the folder has not been exported for it.
     """
+    refuse_writer(artifact)
     if artifact.task not in NETS:
         raise ArtifactError(
             f"{artifact.folder} was trained for {artifact.task}, which is not run from a model folder; these are: "

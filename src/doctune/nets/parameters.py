@@ -30,7 +30,8 @@ def _freeze_first_layers(model: PreTrainedModel, layers: int) -> None:
     stack = encoder_layers(model)
     if layers > len(stack):
         raise ConfigError(f"finetune.layers={layers}: the encoder has {len(stack)} layers.")
-    model.base_model.embeddings.requires_grad_(False)
+    embeddings = getattr(model.base_model, "embeddings", None)  # of a decoder they are spread over its module
+    (embeddings or model.get_input_embeddings()).requires_grad_(False)
     for layer in stack[:layers]:
         layer.requires_grad_(False)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK = "classification", "question_answering", "multi_task"
 TASKS = (CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK)
+INSTRUCTIONS = "instruction_tuning"
 ATTENTION_COLUMNS = ("id", "chunk", "weight", "text")
 PREDICTION_COLUMNS = ("id", "path", "truth", "prediction", "probabilities")
 

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from doctune.errors import ArtifactError
 from doctune.files import write_json, write_text, written_whole
-from doctune.reports import facts, html, plots, reader, targets
+from doctune.reports import facts, html, instructions, plots, reader, targets
 from doctune.reports.confusions import confused_pairs
 from doctune.reports.methods import describe_methods
 from doctune.reports.part_scores import score_part
 from doctune.reports.records import (
+    INSTRUCTIONS,
     MULTI_TASK,
     QUESTION_ANSWERING,
+    TASKS,
     ChunkWeight,
     Predictions,
     RunRecords,
@@ -58,11 +60,13 @@ def write_report(run: Path) -> Path:
     Raises:
         ArtifactError: a file of the run is missing or damaged; the message names it.
     """
-    task = read_task(run)
+    task = read_task(run, (*TASKS, INSTRUCTIONS))
     if task == QUESTION_ANSWERING:
         return reader.write_report(run)
     if task == MULTI_TASK:
         return targets.write_report(run)
+    if task == INSTRUCTIONS:
+        return instructions.write_report(run)
     records = read_run(run)
     report = build_report(records)
     folder = run / "report"

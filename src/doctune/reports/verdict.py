@@ -31,7 +31,13 @@ METRIC_WORDS = {
 }
 ANSWER_METRIC_WORDS = {"f1": "F1", "exact_match": "exact match"}
 LABEL_SET_METRIC_WORDS = {"f1_micro": "micro F1"}
-ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS | LABEL_SET_METRIC_WORDS
+COMPLETION_METRIC_WORDS = {
+    "perplexity": "perplexity",
+    "loss": "loss per token",
+    "precision": "precision",
+    "recall": "recall",
+}
+ALL_METRIC_WORDS = METRIC_WORDS | ANSWER_METRIC_WORDS | LABEL_SET_METRIC_WORDS | COMPLETION_METRIC_WORDS
 
 
 def metric_words(name: str) -> str:
@@ -51,6 +57,7 @@ BASELINE_WORDS = {
     "first_chunk": "first chunk only",
     "lexical": "lexical baseline",
     "untrained": "untrained model",
+    "unigram": "token frequencies",
     "no_answer": "never answering",
 }
 SHORT_BASELINE_WORDS = {

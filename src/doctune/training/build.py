@@ -22,6 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from doctune.errors import ConfigError
 from doctune.nets import encoder
 from doctune.nets.adapters import AdapterSettings, adapt
+from doctune.nets.causal import is_decoder
 from doctune.nets.frozen import keep_encoder_in_eval
 from doctune.nets.parameters import freeze
 from doctune.nets.quantised import Quantisation
@@ -70,9 +71,35 @@ def pretrained_encoder(model: schema.PretrainedConfig, max_length: int) -> Encod
 
     Raises:
         ArtifactError: it cannot be had.
-        ConfigError: it cannot read windows of `max_length` tokens.
+        ConfigError: it is a decoder, or cannot read windows of `max_length` tokens.
     """
     architecture = encoder.pretrained_config(model.path)
+    if is_decoder(architecture):
+        raise ConfigError(
+            f"model.path={model.path} is a decoder ({architecture.model_type}), whose tokens see only what stands "
+            "before them; this data needs an encoder, such as model=minilm. A decoder is tuned with model=mistral "
+            f"model.path={model.path} data=instructions."
+        )
+    return _pretrained(model, architecture, max_length)
+
+
+def pretrained_decoder(model: schema.CausalConfig, max_length: int) -> Encoder:
+    """The architecture and tokenizer of a causal language model, without its weights yet.
+
+    Raises:
+        ArtifactError: it cannot be had.
+        ConfigError: it is none, or cannot read sequences of `max_length` tokens.
+    """
+    architecture = encoder.pretrained_config(model.path)
+    if not is_decoder(architecture):
+        raise ConfigError(
+            f"model.path={model.path} is an encoder ({architecture.model_type}), which reads text; data=instructions "
+            "needs a decoder, which writes it, such as mistralai/Mistral-7B-Instruct-v0.3."
+        )
+    return _pretrained(model, architecture, max_length)
+
+
+def _pretrained(model: schema.PretrainedConfig, architecture: PretrainedConfig, max_length: int) -> Encoder:
     if max_length > encoder.max_window(architecture):
         raise ConfigError(
             f"data.max_length={max_length} is more than {model.name} can read: "
@@ -256,6 +283,7 @@ def resume_points(config: schema.Config, run: Path, micro_batches: int) -> Resum
     return ResumePoints(
         run / "checkpoints",
         every_minutes=kept.every_minutes,
+        every_n_steps=kept.every_n_steps,
         keep=kept.keep_interval,
         accumulation=config.trainer.accumulation(),
         micro_batches=micro_batches,

@@ -24,6 +24,7 @@ from doctune.training.config_data import (
     DataConfig,
     ExtractConfig,
     FileContentConfig,
+    InstructionsConfig,
     MultiTaskConfig,
     SamplingConfig,
     SquadConfig,
@@ -32,6 +33,7 @@ from doctune.training.config_data import (
 from doctune.training.config_schema import (
     CallbacksConfig,
     CascadeConfig,
+    CausalConfig,
     CheckpointConfig,
     Config,
     EarlyStoppingConfig,
@@ -59,6 +61,7 @@ __all__ = [
     "AugmentConfig",
     "CallbacksConfig",
     "CascadeConfig",
+    "CausalConfig",
     "CheckpointConfig",
     "ChunksConfig",
     "Config",
@@ -68,6 +71,7 @@ __all__ = [
     "FileContentConfig",
     "FinetuneConfig",
     "GapConfig",
+    "InstructionsConfig",
     "LearningConfig",
     "LoggerConfig",
     "LossConfig",
@@ -90,12 +94,13 @@ __all__ = [
     "register_schemas",
 ]
 
-MODEL_KINDS: dict[str, type] = {"pretrained": PretrainedConfig, "scratch": ScratchConfig}
+MODEL_KINDS: dict[str, type] = {"pretrained": PretrainedConfig, "scratch": ScratchConfig, "causal": CausalConfig}
 DATA_KINDS: dict[str, type] = {
     "file_content": FileContentConfig,
     "chunks": ChunksConfig,
     "squad": SquadConfig,
     "multi_task": MultiTaskConfig,
+    "instructions": InstructionsConfig,
 }
 
 

@@ -17,9 +17,11 @@ from doctune.training.config_data import (
     ChunksConfig,
     DataConfig,
     FileContentConfig,
+    InstructionsConfig,
     MultiTaskConfig,
     SquadConfig,
 )
+from doctune.training.config_instruction_checks import instruction_problems, kind_problems
 from doctune.training.config_schema import (
     Config,
     LoggerConfig,
@@ -50,6 +52,7 @@ METRICS = {
     "chunks": CLASS_METRICS,
     "squad": ("val/f1", "val/exact_match", "val/loss"),
     "multi_task": ("val/f1_macro", "val/loss"),  # and those of each target
+    "instructions": ("val/loss", "val/perplexity"),
 }
 SPLITS = ("holdout", "kfold")
 WANDB_MODES = ("offline", "online", "disabled")
@@ -57,6 +60,7 @@ WANDB_MODES = ("offline", "online", "disabled")
 
 def problems(config: Config) -> Iterator[str]:
     """Every contradiction: key, value found and values allowed."""
+    yield from kind_problems(config)
     yield from _choice_problems(config)
     yield from _range_problems(config)
     yield from _batch_problems(config.trainer)
@@ -159,6 +163,8 @@ def _positive_problems(config: Config) -> Iterator[str]:
 def _count_problems(config: Config) -> Iterator[str]:
     at_least_one = {
         "trainer.log_every_n_steps": config.trainer.log_every_n_steps,
+        "trainer.check_every_n_steps": config.trainer.check_every_n_steps,
+        "callbacks.checkpoint.every_n_steps": config.callbacks.checkpoint.every_n_steps,
         "callbacks.checkpoint.save_top_k": config.callbacks.checkpoint.save_top_k,
         "callbacks.checkpoint.keep_interval": config.callbacks.checkpoint.keep_interval,
         "callbacks.gap.checks": config.callbacks.gap.checks,
@@ -176,7 +182,7 @@ def _count_problems(config: Config) -> Iterator[str]:
     if isinstance(config.data, ChunksConfig):
         for name in ("max_chunks", "chunks_per_pass"):
             at_least_one[f"data.{name}"] = getattr(config.data, name)
-    if isinstance(config.data, MultiTaskConfig):
+    if isinstance(config.data, MultiTaskConfig | InstructionsConfig):
         at_least_one["data.max_train"] = config.data.max_train
     if isinstance(config.data, SquadConfig):
         for name in ("max_question_length", "max_answer_length", "max_questions", "max_judge_questions"):
@@ -307,7 +313,9 @@ def _combination_problems(config: Config) -> Iterator[str]:
         yield from _squad_problems(config, config.data)
     if isinstance(config.data, MultiTaskConfig):
         yield from target_problems(config, config.data)
-    elif config.loss.balance != "fixed":
+    if isinstance(config.data, InstructionsConfig):
+        yield from instruction_problems(config, config.data)
+    if not isinstance(config.data, MultiTaskConfig) and config.loss.balance != "fixed":
         yield f"loss.balance={config.loss.balance} weighs several targets; data={config.data.kind} has one."
 
 

@@ -210,6 +210,38 @@ class MultiTaskConfig(DataConfig):
         return {name: _typed_target(name, values) for name, values in self.targets.items()}
 
 
+@dataclass
+class InstructionsConfig(DataConfig):
+    """Conversations that a causal language model learns to answer, one to a line."""
+
+    kind: str = "instructions"
+    train: list[str] = MISSING
+    """JSONL (or Parquet) with, per row, prompt and completion; instruction, output and input if there is one; question
+    and answer; or messages."""
+    val: list[str] = field(default_factory=list)
+    """The same for the conversations that choose; without them, a part of `train`."""
+    test: list[str] = field(default_factory=list)
+    """The same for the conversations that judge; without them, a part of `train`."""
+    too_long: str = "leave_out"
+    """A conversation of more than `max_length` tokens. leave_out: it is not used; truncate: its end is cut off. Either
+    way it is counted."""
+    packing: bool = False
+    """Put several training conversations into one row of up to `max_length` tokens; none sees another. The effective
+    batch then counts rows."""
+    max_train: int | None = None
+    """Train on a sample of so many conversations, to try something out; None: all."""
+    max_unusable: float = 0.2
+    """The largest share of rows that may be unusable before the run refuses to start."""
+    duplicate_threshold: float = 0.8
+    """Conversations whose word shingles are at least so similar (Jaccard; the system's words aside) are never on two
+    sides of a split; 1: copies only."""
+    generate: int = 50
+    """How many validation and how many test prompts the model answers, greedily, before training and after it; 0: none,
+    and only losses are judged."""
+    max_new_tokens: int = 256
+    """Tokens of the longest answer that is generated."""
+
+
 def _typed_target(name: str, values: Any) -> TargetConfig:
     key = f"data.targets.{name}"
     known = [each.name for each in fields(TargetConfig)]

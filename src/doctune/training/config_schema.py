@@ -15,7 +15,7 @@ class ModelConfig:
     """What every encoder has."""
 
     kind: str = MISSING
-    """pretrained or scratch."""
+    """pretrained, scratch or causal."""
     name: str = MISSING
     """How the run calls it in logs and reports."""
     dropout: float | None = None
@@ -31,6 +31,13 @@ class PretrainedConfig(ModelConfig):
     kind: str = "pretrained"
     path: str = MISSING
     """A model's name on the hub, or a local folder with config.json, weights and tokenizer."""
+
+
+@dataclass
+class CausalConfig(PretrainedConfig):
+    """A decoder, which writes text: a causal language model that somebody has trained already."""
+
+    kind: str = "causal"
 
 
 @dataclass
@@ -161,6 +168,9 @@ class TrainerConfig:
     gradient_checkpointing: bool = False
     """Compute the encoder's activations again in the backward pass instead of keeping them: less memory, slower."""
     log_every_n_steps: int = 10
+    check_every_n_steps: int | None = None
+    """Also validate after every so many optimiser steps, not only after each epoch: gap, early stopping and best
+    checkpoint then go by these checks, too."""
     progress: bool = True
     """A progress bar, shown on a terminal only."""
     extra_callbacks: list[dict[str, Any]] = field(default_factory=list)
@@ -195,6 +205,8 @@ class CheckpointConfig:
     """The best so many by the monitored metric are kept; last.ckpt always is."""
     every_minutes: float | None = 15.0
     """Within an epoch, a checkpoint to resume from is saved so often; None: at the ends of epochs only."""
+    every_n_steps: int | None = None
+    """The same after every so many optimiser steps, beside `every_minutes`."""
     keep_interval: int = 1
     """How many of these are kept."""
 

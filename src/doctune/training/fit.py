@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +19,17 @@ from doctune.nets.encoder import describe
 from doctune.nets.parameters import parameter_counts
 from doctune.training import build
 from doctune.training.alarms import Alarms
+from doctune.training.callbacks.check_log import CheckLog
 from doctune.training.callbacks.checkpoint import NamedCheckpoint, Provenance
 from doctune.training.callbacks.dashboard import EpochCurves, FinalScores, GradientNorm, hyperparameters
+from doctune.training.callbacks.disk_space import DiskSpace
 from doctune.training.callbacks.gradual import GradualUnfreezing
 from doctune.training.callbacks.history import History
 from doctune.training.callbacks.learning import DivergedError
 from doctune.training.callbacks.resume_points import newest
 from doctune.training.callbacks.seeding import StepSeeds
 from doctune.training.callbacks.status import StatusFile, StatusHeartbeat
+from doctune.training.callbacks.step_checks import StepChecks
 from doctune.training.checkpoint_io import checkpoint_bytes
 from doctune.training.config import Config
 from doctune.training.data.batched import BatchedDataModule
@@ -79,11 +81,13 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
     if adapter := adapter_of(module.net):
         record.check_base(asdict(adapter.base))
     record.update(precision=precision, model=describe_model(config, task, module), monitor=vars(config.monitor))
-    _say_if_disk_is_small(config, run, module, record)
+    disk = _disk_space(config, run, module, record)
+    disk.check()
+    checks = CheckLog(run, build.gap_thresholds(config.callbacks.gap).status)
     started, before = time.monotonic(), record.facts.get("baseline_seconds", 0)
     while True:
         reached = newest(run / "checkpoints")
-        training = _prepare(config, run, task, module, precision, status, record, reached)
+        training = _prepare(config, run, task, module, precision, status, record, reached, [checks, disk])
         if _fit_in_memory(training, reached, record):
             break
         config = _with_smaller_micro_batch(config, record)
@@ -91,6 +95,7 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
     # What a baseline took to learn is not the run's own.
     seconds = time.monotonic() - started - (record.facts.get("baseline_seconds", 0) - before)
     record.update(training_seconds=round(record.facts.get("training_seconds", 0) + seconds, 1))
+    checks.write_summary(record.facts["stopped"], record.facts["training_seconds"])
     return training
 
 
@@ -103,8 +108,10 @@ def _prepare(
     status: StatusFile,
     record: RunRecord,
     reached: tuple[Path, int] | None,
+    keepers: Sequence[Callback],
 ) -> Training:
-    """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch."""
+    """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch, and the same
+    `keepers` of what belongs to the whole run."""
     datamodule = task.datamodule(config)
     task.before_training(config, run, precision, module, datamodule, record)
     examples = task.facts(datamodule).examples_per_epoch
@@ -117,8 +124,13 @@ def _prepare(
     history = History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status)
     may_stop_early = early is not None or config.callbacks.gap.stop
     heartbeat = StatusHeartbeat(
-        status, config.monitor.metric, module.optimisation.total_steps, may_stop_early=may_stop_early
+        status,
+        config.monitor.metric,
+        module.optimisation.total_steps,
+        may_stop_early=may_stop_early,
+        validations=_checks_per_epoch(config, module),
     )
+    every = config.trainer.check_every_n_steps
     callbacks: Sequence[Callback] = [
         # First, so that what it saves is the state between two steps, before anything looks at the next batch.
         build.resume_points(config, run, build.batch_plan(config.trainer).num_micro_batches(examples)),
@@ -127,6 +139,8 @@ def _prepare(
         gap,
         GradientNorm(),
         history,
+        *keepers,
+        *([StepChecks(every)] if every is not None else []),
         heartbeat,
         *task.callbacks(run, record),
         MetricsRows(metrics),
@@ -211,19 +225,26 @@ def _with_smaller_micro_batch(config: Config, record: RunRecord) -> Config:
     return replace(config, trainer=replace(config.trainer, micro_batch_size=smaller))
 
 
-def _say_if_disk_is_small(config: Config, run: Path, module: FineTunedModule, record: RunRecord) -> None:
+def _disk_space(config: Config, run: Path, module: FineTunedModule, record: RunRecord) -> DiskSpace:
     counts = parameter_counts(module.net)
     saved = counts["total"] if adapter_of(module.net) is None else counts["trainable"]
     kept = config.callbacks.checkpoint
-    # The best, the last, those within epochs, and the one that is being written.
-    planned = kept.save_top_k + 1 + (kept.keep_interval if kept.every_minutes else 0) + 1
-    needed = planned * checkpoint_bytes(saved, counts["trainable"]) + 4 * saved
-    free = shutil.disk_usage(run).free
-    if free < needed:
-        record.note(
-            f"The disk may be too small: {planned} checkpoints and the model take about {needed / 1e9:.1f} GB, and "
-            f"{free / 1e9:.1f} GB are free. Make room, or lower callbacks.checkpoint.save_top_k."
-        )
+    has_interval = kept.every_minutes is not None or kept.every_n_steps is not None
+    return DiskSpace(
+        run / "checkpoints",
+        checkpoint_bytes=checkpoint_bytes(saved, counts["trainable"]),
+        # The best, the last, those within epochs, and the one that is being written.
+        kept=kept.save_top_k + 1 + (kept.keep_interval if has_interval else 0) + 1,
+        model_bytes=4 * saved,
+        say=record.note,
+    )
+
+
+def _checks_per_epoch(config: Config, module: FineTunedModule) -> int:
+    """How often an epoch is validated, its end included."""
+    every = config.trainer.check_every_n_steps
+    steps = module.optimisation.total_steps // config.trainer.max_epochs
+    return 1 if every is None else max(-(-steps // every), 1)
 
 
 def _publish(alarms: list[dict[str, Any]], active: list[str], status: StatusFile, record: RunRecord) -> None:
@@ -240,4 +261,4 @@ def load_best(training: Training, run: Path, record: RunRecord) -> None:
     """Give the module the weights of the best checkpoint."""
     checkpoint = torch.load(run / record.facts["best_checkpoint"], map_location="cpu", weights_only=True)
     training.module.load_state_dict(checkpoint["state_dict"])
-    record.update(best_epoch=int(checkpoint["epoch"]) + 1)
+    record.update(best_epoch=int(checkpoint["epoch"]) + 1, best_step=int(checkpoint["global_step"]))

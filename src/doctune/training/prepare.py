@@ -11,7 +11,7 @@ from doctune.corpus.question_lengths import analyse_lengths, describe_lengths
 from doctune.corpus.question_tokens import tokenise_questions
 from doctune.corpus.store import prune
 from doctune.training import questions, sources, targets
-from doctune.training.config import ChunksConfig, Config, MultiTaskConfig, SquadConfig
+from doctune.training.config import ChunksConfig, Config, InstructionsConfig, MultiTaskConfig, SquadConfig
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ def prepare(config: Config, run: Path) -> None:
         _prepare_questions(config, data, run)
     elif isinstance(data, MultiTaskConfig):
         _prepare_targets(config, data, run)
+    elif isinstance(data, InstructionsConfig):
+        _prepare_instructions(config, run)
     else:
         _prepare_files(config, run)
 
@@ -76,3 +78,11 @@ def _prepare_targets(config: Config, data: MultiTaskConfig, run: Path) -> None:
     corpus = targets.corpus(data, config.split)
     corpus.write(run / "data")
     log.info("The account and the split are in %s.", run / "data")
+
+
+def _prepare_instructions(config: Config, run: Path) -> None:
+    from doctune.training.tasks.instructions import read_corpus  # the tokenizer wants torch
+
+    _, corpus = read_corpus(config)
+    corpus.write(run / "data")
+    log.info("Tokens are in %s, the account and the split in %s.", corpus.tokens.folder, run / "data")

@@ -68,11 +68,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is going to do: epochs of `batches` training batches, each with a validation after it."""
+    """What a run is going to do: epochs of `batches` training batches, each with evenly spread `validations` of so many
+    batches, the last one after it."""
 
     epochs: int
     batches: int
     validation_batches: int
+    validations: int = 1
 
 
 @dataclass
@@ -185,7 +187,9 @@ class TimeLeft:
         epochs_done, into_epoch = divmod(self._done, self._plan.batches)
         is_due = into_epoch == 0 and not self._is_validated
         done_of_it = min((self._validated or 0) / max(self._plan.validation_batches, 1), 1.0)
-        return self._validation(recent).times(self._plan.epochs - epochs_done + is_due - done_of_it)
+        done_in_epoch = into_epoch * self._plan.validations // self._plan.batches
+        to_come = self._plan.validations * (self._plan.epochs - epochs_done) - done_in_epoch
+        return self._validation(recent).times(to_come + is_due - done_of_it)
 
     def _ending(self, recent: Sequence[_Block]) -> Range:
         training = self._plan.epochs * self._plan.batches * _seconds_per_batch(recent)

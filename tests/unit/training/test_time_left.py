@@ -236,3 +236,17 @@ def test_the_newest_rate_counts_when_the_machine_slows_down_for_good():
     said = estimate.left()
     assert said.low < 500 * 1.0 + 8
     assert said.high > 500 * 2.0
+
+
+def test_validations_within_epochs_are_still_to_come():
+    def left(validations, batches):
+        now = [0.0]
+        estimate = TimeLeft(Plan(2, 100, 10, validations), lambda: now[0])
+        for done in range(1, batches + 1):
+            now[0] += 1
+            estimate.batch_done(done)
+        return estimate.left()
+
+    # Ten batches each, which take at most ten seconds; of four, one is over when sixty of a hundred batches are done.
+    assert left(2, 20).high - left(1, 20).high == pytest.approx(2 * 10)
+    assert left(2, 60).high - left(1, 60).high == pytest.approx(1 * 10)

@@ -11,6 +11,8 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from doctune.training.callbacks.step_checks import is_within_epoch
+
 
 class NamedCheckpoint(ModelCheckpoint):
     """Keeps the best by the monitored metric and the last.
@@ -21,9 +23,27 @@ class NamedCheckpoint(ModelCheckpoint):
     def __init__(self, folder: Path, *, prefix: str, monitor: str, mode: str, save_top_k: int) -> None:
         super().__init__(dirpath=folder, monitor=monitor, mode=mode, save_top_k=save_top_k, save_last=True)
         self._prefix = prefix
+        self._has_checked = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember a check within an epoch."""
+        self._has_checked = trainer.state.fn == "fit" and is_within_epoch(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save after a check within an epoch, as `ResumePoints` does: only between two steps is the state whole."""
+        self.keep_check(trainer)
+
+    def keep_check(self, trainer: Trainer) -> None:
+        """Save what a check within an epoch asks for, unless it is saved already."""
+        if self._has_checked:
+            self._has_checked = False
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best, and the last in any case: Lightning 2.6 leaves it out where the epoch was no better."""
+        self._has_checked = False
         super().on_train_epoch_end(trainer, pl_module)
         if self._last_global_step_saved != trainer.global_step:
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

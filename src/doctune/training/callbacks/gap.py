@@ -10,6 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from doctune.scoring.gap import GapThresholds, growing_checks, onset
 from doctune.training.alarms import Alarms
 from doctune.training.callbacks.status import StatusFile
+from doctune.training.callbacks.step_checks import place_in_words
 
 _REMEDIES = (
     "lower optim.lr or trainer.max_epochs, raise model.dropout, optim.weight_decay or loss.label_smoothing, "
@@ -46,6 +47,7 @@ class GapGuard(Callback):
         self._alarms = alarms
         self._status = status
         self._gaps: list[float] = []
+        self._places: list[str] = []
         self._scores: list[float] = []
 
     @property
@@ -64,34 +66,36 @@ class GapGuard(Callback):
         if trainer.state.fn != "fit":
             return
         self._gaps.append(float(trainer.callback_metrics["gap"]))
+        self._places.append(place_in_words(trainer))
         self._scores.append(self._sign * float(trainer.callback_metrics[self._monitor]))
         name = self._thresholds.status(self._gaps[-1])
         self._status.update(gap_status=name)
         if name == "critical":
-            self._alarms.raise_alarm("gap", len(self._gaps), self._message())
+            self._alarms.raise_alarm("gap", trainer.current_epoch + 1, self._message())
         else:
-            self._alarms.clear("gap", len(self._gaps))
+            self._alarms.clear("gap", trainer.current_epoch + 1)
         if self.wants_stop:
             trainer.should_stop = True
 
     def _message(self) -> str:
-        began = onset([self._thresholds.status(gap) for gap in self._gaps])
-        best = max(range(len(self._scores)), key=lambda epoch: np.nan_to_num(self._scores[epoch], nan=-np.inf))
+        began = onset([self._thresholds.status(gap) for gap in self._gaps]) or 1
+        best = max(range(len(self._scores)), key=lambda check: np.nan_to_num(self._scores[check], nan=-np.inf))
         stops = f" It has grown in {_checks(self._checks)}, so the run stops here." if self.wants_stop else ""
         return (
-            f"Overfitting: in epoch {len(self._gaps)} the validation loss is {self._gaps[-1]:.2f} above the training "
-            f"loss (critical from {self._thresholds.critical:g}); the gap opened in epoch {began}.{stops} Keep the "
-            f"checkpoint of epoch {best + 1} ({self._monitor} {self._sign * self._scores[best]:.4f}). To try: "
-            f"{_REMEDIES}."
+            f"Overfitting: in {self._places[-1]} the validation loss is {self._gaps[-1]:.2f} above the training "
+            f"loss (critical from {self._thresholds.critical:g}); the gap opened in {self._places[began - 1]}.{stops} "
+            f"Keep the checkpoint of {self._places[best]} ({self._monitor} {self._sign * self._scores[best]:.4f}). "
+            f"To try: {_REMEDIES}."
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The gaps and scores so far."""
-        return {"gaps": self._gaps, "scores": self._scores}
+        """The gaps and scores so far, and where they were measured."""
+        return {"gaps": self._gaps, "scores": self._scores, "places": self._places}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up those of the run that is resumed."""
         self._gaps, self._scores = list(state_dict["gaps"]), list(state_dict["scores"])
+        self._places = list(state_dict["places"])
 
 
 def _checks(count: int | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from doctune.files import write_json
+from doctune.training.data.batched import num_losses
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class History(Callback):
     ) -> None:
         """Add up the loss, the real tokens and the cells of the padded batch, once their step is done."""
         if batch["scale"]:
-            self._pending.append((outputs["objective"], len(batch["index"]), batch["tokens"], _cells(batch)))
+            self._pending.append((outputs["objective"], num_losses(batch), batch["tokens"], _cells(batch)))
         if not batch["ends_step"]:
             return
         for objective, documents, tokens, cells in self._pending:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from doctune.errors import ConfigError, TrainingError
 from doctune.training.alarms import Alarms
+from doctune.training.callbacks.step_checks import is_within_epoch
+from doctune.training.data.batched import num_losses
 
 # Weight of the newest step in the smoothed training loss.
 _SMOOTHING = 0.1
@@ -34,7 +36,9 @@ class Chance:
     `uniform_loss` is that of the first step, `choices` says the number of what it chooses from; `train_loss` is what
     can be had on the training examples without reading them, and `prior` says how. `levels` are the validation scores
     of the baseline `name`, `words` say for each of them how it is reached, and `remedy` what may help where a run is
-    worse; `weights_remedy` what helps where the loss has extreme weights.
+    worse; `weights_remedy` what helps where the loss has extreme weights. `pairing` is what to look at where nothing is
+    learnt. `has_learnt_before`: the levels are those of a model that knows its task already and is to know it better;
+    then neither the first step's loss nor losses that stay near them say anything.
     """
 
     uniform_loss: float
@@ -49,6 +53,8 @@ class Chance:
         "loss.class_weights=effective, data.sampling.method=oversample data.sampling.strength=0.5, or "
         "split.small_classes=merge"
     )
+    pairing: str = "the labels belong to the texts"
+    has_learnt_before: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class LearningGuards(Callback):
     ) -> None:
         """Keep the plain loss of a finished step, and look at the kept ones now and then."""
         if batch["scale"]:
-            self._window.append((outputs["cross_entropy"], len(batch["index"])))
+            self._window.append((outputs["cross_entropy"], num_losses(batch)))
         if batch["ends_step"]:
             self._end_step(trainer)
         if batch["ends_step"] and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -132,14 +138,15 @@ class LearningGuards(Callback):
             self._read()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare both losses and the monitored metric with chance."""
-        if trainer.state.fn != "fit":
+        """Compare both losses and the monitored metric with chance, at an epoch's end."""
+        if trainer.state.fn != "fit" or is_within_epoch(trainer):
             return
         epoch = trainer.current_epoch + 1
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._check_flat(epoch, trainer.max_epochs or epoch, metrics["train_eval/loss"])
         self._check_majority(epoch, metrics[self._monitor])
-        self._check_high(epoch, trainer.max_epochs or epoch, metrics["train_eval/loss"], metrics["val/loss"])
+        if not self._chance.has_learnt_before:
+            self._check_high(epoch, trainer.max_epochs or epoch, metrics["train_eval/loss"], metrics["val/loss"])
 
     def _end_step(self, trainer: Trainer) -> None:
         """Only finished steps count: a window that is cut short is done again by the run that goes on."""
@@ -164,7 +171,8 @@ class LearningGuards(Callback):
         if not math.isfinite(loss):
             raise DivergedError(_diverged(step, f"became {loss}"))
         if self._smoothed is None:
-            self._check_initial(loss)
+            if not self._chance.has_learnt_before:
+                self._check_initial(loss)
             self._smoothed = loss
         self._smoothed += _SMOOTHING * (loss - self._smoothed)
         self._lowest = min(self._lowest, self._smoothed)
@@ -197,7 +205,7 @@ class LearningGuards(Callback):
                 epoch,
                 f"No learning: after {_epochs(epoch)} the training loss is {train_loss:.2f}, and {self._chance.prior} "
                 f"alone gives {level:.2f}. To try: another optim.lr (ten times higher or lower), "
-                "finetune=full, longer windows (data.max_length); or look whether the labels belong to the texts.",
+                f"finetune=full, longer windows (data.max_length); or look whether {self._chance.pairing}.",
             )
         else:
             self._alarms.clear("no_learning", epoch)
@@ -215,7 +223,7 @@ class LearningGuards(Callback):
                 epoch,
                 f"Worse than the {self._chance.name} baseline in epoch {epoch}: {self._monitor} is {value:.4f}, and "
                 f"{self._chance.words[metric]} gives {level:.4f}. To try: more epochs, another optim.lr, "
-                f"{self._chance.remedy}; or look whether the labels belong to the texts.",
+                f"{self._chance.remedy}; or look whether {self._chance.pairing}.",
             )
 
     def _check_high(self, epoch: int, epochs: int, train_loss: float, val_loss: float) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from doctune.training.callbacks.checkpoint import NamedCheckpoint
+from doctune.training.callbacks.step_checks import is_within_epoch
 from doctune.training.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -34,17 +36,26 @@ class ResumePoints(Callback):
 
     Args:
         folder: where.
-        every_minutes: how often; None: only on a signal and when memory runs out.
+        every_minutes: how often; None: not by the clock.
+        every_n_steps: the same in optimiser steps; None: not by steps. A signal and a lack of memory save in any case.
         keep: how many are kept; older ones are removed.
         accumulation: forward passes per optimiser step.
         micro_batches: forward passes per epoch.
     """
 
     def __init__(
-        self, folder: Path, *, every_minutes: float | None, keep: int, accumulation: int, micro_batches: int
+        self,
+        folder: Path,
+        *,
+        every_minutes: float | None,
+        every_n_steps: int | None = None,
+        keep: int,
+        accumulation: int,
+        micro_batches: int,
     ) -> None:
         self._folder = folder
         self._seconds = None if every_minutes is None else 60 * every_minutes
+        self._every_n_steps = every_n_steps
         self._keep = keep
         self._accumulation = accumulation
         self._micro_batches = micro_batches
@@ -66,8 +77,11 @@ class ResumePoints(Callback):
         """Save between two steps, if it is time to or a signal has come."""
         if batch_idx % self._accumulation:
             return
-        is_time = self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds
-        if batch_idx > 0 and (is_time or self._signal):
+        # A run that goes on from what is saved here must know the best of the check before it.
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, NamedCheckpoint):
+                callback.keep_check(trainer)
+        if batch_idx > 0 and (self._is_due(trainer.global_step) or self._signal):
             self._save(trainer)
         if self._signal:
             self._stop(trainer)
@@ -75,8 +89,11 @@ class ResumePoints(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Do not let a signal wait for the end of a long validation: it is done again from its start."""
-        if self._signal and trainer.state.fn == "fit":
+        """Do not let a signal wait for the end of a long validation: it is done again from its start.
+
+        One within an epoch is waited for: Lightning would go on with the next step instead of doing it again.
+        """
+        if self._signal and trainer.state.fn == "fit" and not is_within_epoch(trainer):
             self._save(trainer)
             self._stop(trainer)
 
@@ -108,6 +125,10 @@ class ResumePoints(Callback):
         now = {"per_step": self._accumulation, "per_epoch": self._micro_batches}
         if before != now:
             recount(checkpoint["loops"]["fit_loop"], before, now)
+
+    def _is_due(self, step: int) -> bool:
+        is_step = self._every_n_steps is not None and step % self._every_n_steps == 0
+        return is_step or (self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds)
 
     def _save(self, trainer: Trainer) -> Path:
         name = f"step_{datetime.now():%Y%m%d_%H%M%S}_step{trainer.global_step:07d}.ckpt"

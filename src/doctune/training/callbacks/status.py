@@ -69,6 +69,7 @@ class StatusHeartbeat(Callback):
         monitor: the metric whose value is shown.
         total_steps: optimiser steps of all epochs.
         may_stop_early: whether early stopping may end the run before the time that is said.
+        validations: of each epoch.
         clock: seconds, from anywhere.
     """
 
@@ -79,12 +80,14 @@ class StatusHeartbeat(Callback):
         total_steps: int,
         *,
         may_stop_early: bool = False,
+        validations: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._status = status
         self._monitor = monitor
         self._total_steps = total_steps
         self._may_stop_early = may_stop_early
+        self._validations = validations
         self._clock = clock
         self._started = self._written = self._said = clock()
         self._time_left: TimeLeft | None = None
@@ -93,7 +96,7 @@ class StatusHeartbeat(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Announce the phase."""
         self._started = self._written = self._said = self._clock()
-        plan = _plan(trainer)
+        plan = _plan(trainer, self._validations)
         self._time_left = TimeLeft(plan, self._clock) if plan else None
         self._write(
             trainer,
@@ -202,12 +205,12 @@ class StatusHeartbeat(Callback):
         return ": ".join([place, *filter(None, [", ".join(fact for fact in facts if fact)])])
 
 
-def _plan(trainer: Trainer) -> Plan | None:
+def _plan(trainer: Trainer, validations: int) -> Plan | None:
     """None where a loader does not know its length, or nobody said how many epochs."""
     validation_batches = sum(trainer.num_val_batches)
     if trainer.max_epochs in (None, -1) or math.isinf(trainer.num_training_batches) or math.isinf(validation_batches):
         return None
-    return Plan(int(trainer.max_epochs or 0), int(trainer.num_training_batches), int(validation_batches))
+    return Plan(int(trainer.max_epochs or 0), int(trainer.num_training_batches), int(validation_batches), validations)
 
 
 def _finite(value: Any) -> float | None:

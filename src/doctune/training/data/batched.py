@@ -35,6 +35,11 @@ class Examples(Protocol):
     def __getitems__(self, micro: MicroBatch) -> Batch: ...
 
 
+def num_losses(batch: Batch) -> int:
+    """Of how many the sums of a training step are: as many as the batch says, such as tokens, else its examples."""
+    return int(batch.get("losses", len(batch["index"])))
+
+
 class FixedBatches(Dataset[Batch]):
     """The batches of an evaluation, which are always the same."""
 
@@ -75,8 +80,9 @@ class BatchedDataModule(LightningDataModule, ABC):
         """Which training examples an epoch shows; None: each once."""
         return None
 
-    def known_targets(self) -> NDArray[np.bool_] | None:
-        """Which of K targets are known of each training example, (N, K); None where there are no targets."""
+    def known_targets(self) -> NDArray[np.bool_] | NDArray[np.int64] | None:
+        """Which of K targets are known of each training example, or how many losses it has of each, (N, K); None where
+        each example has one loss."""
         return None
 
     def train_dataloader(self) -> DataLoader[Batch]:

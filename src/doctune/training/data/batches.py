@@ -83,7 +83,8 @@ class LengthAwareBatches(Sampler[MicroBatch]):
         plan: how effective batches are cut.
         seed: with the epoch it determines the order.
         sampling: which documents an epoch shows; None shows each once.
-        known: which targets are known of each document, (N, K); None where all documents count alike.
+        known: which targets are known of each document, or how many losses it has of each, (N, K); None where all
+            documents count alike.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class LengthAwareBatches(Sampler[MicroBatch]):
         *,
         seed: int,
         sampling: ClassSampling | None = None,
-        known: NDArray[np.bool_] | None = None,
+        known: NDArray[np.bool_] | NDArray[np.int64] | None = None,
     ) -> None:
         self.lengths = np.asarray(lengths)
         self.plan = plan

@@ -7,7 +7,7 @@ from pathlib import Path
 from doctune.errors import ConfigError
 from doctune.training.config import Config
 from doctune.training.record import RunRecord
-from doctune.training.tasks import chunks, classification, multi_task, squad
+from doctune.training.tasks import chunks, classification, instructions, multi_task, squad
 from doctune.training.tasks.task import Task
 
 PREPARATIONS = {
@@ -15,6 +15,7 @@ PREPARATIONS = {
     "chunks": chunks.prepare,
     "squad": squad.prepare,
     "multi_task": multi_task.prepare,
+    "instructions": instructions.prepare,
 }
 
 

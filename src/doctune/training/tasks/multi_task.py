@@ -15,13 +15,11 @@ from lightning import Callback
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from doctune.corpus.prepare import fingerprint
 from doctune.corpus.target_baselines import judge_target_baselines
 from doctune.corpus.target_corpus import TargetCorpus
 from doctune.corpus.targets import TargetSpec
-from doctune.errors import ConfigError
 from doctune.inference.artifact import Artifact, TargetSettings
 from doctune.labels import Labels
 from doctune.nets.losses import DocumentLoss, class_weights
@@ -247,19 +245,6 @@ def unjudged_targets(corpus: TargetCorpus) -> list[str]:
     ]
 
 
-def refuse_decoder(model: schema.PretrainedConfig, source: Encoder) -> None:
-    """A decoder's tokens see only what stands before them: its first one, or their mean, does not stand for a text.
-
-    Raises:
-        ConfigError: it is one.
-    """
-    kind = source.config.model_type
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and kind not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        raise ConfigError(
-            f"model.path={model.path} is a decoder ({kind}), and several targets need an encoder, such as model=minilm."
-        )
-
-
 def _target_loss(loss: schema.LossConfig, target: TargetSpec, counts: TargetCounts) -> DocumentLoss | LabelSetLoss:
     if target.is_multi:
         weights = positive_weights(loss.class_weights, counts.labels, counts.known, loss.beta)
@@ -282,9 +267,7 @@ def _settings(target: TargetSpec, thresholds: ThresholdsByTarget) -> TargetSetti
 
 def _pretrained(config: schema.Config) -> Encoder | None:
     if isinstance(config.model, schema.PretrainedConfig):
-        source = build.pretrained_encoder(config.model, config.data.max_length)
-        refuse_decoder(config.model, source)
-        return source
+        return build.pretrained_encoder(config.model, config.data.max_length)
     return None
 
 

@@ -199,6 +199,7 @@ def test_a_resumed_run_counts_on_from_the_checks_before(tmp_path):
     assert resumed.guard.state_dict() == {
         "gaps": pytest.approx([0.1, 0.5, 0.6]),
         "scores": pytest.approx([0.5, 0.75, 0.7]),
+        "places": ["epoch 1", "epoch 2", "epoch 3"],
     }
 
 

@@ -1,6 +1,7 @@
 """Each guard on a case that was made for it, and none of them on a healthy run."""
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -77,11 +78,11 @@ class Scripted(LightningModule):
 
 
 class Run:
-    def __init__(self, monitor="val/f1_macro", mode="max", weights=(1.0, 1.0, 1.0, 1.0), explosion=3.0):
+    def __init__(self, monitor="val/f1_macro", mode="max", weights=(1.0, 1.0, 1.0, 1.0), explosion=3.0, chance=CHANCE):
         self.alarms = Alarms(lambda every, active: None)
         self.monitor = monitor
         self.guards = LearningGuards(
-            CHANCE, torch.tensor(weights), monitor=monitor, mode=mode, explosion=explosion, weight_ratio=50.0,
+            chance, torch.tensor(weights), monitor=monitor, mode=mode, explosion=explosion, weight_ratio=50.0,
             alarms=self.alarms,
         )  # fmt: skip
 
@@ -364,3 +365,15 @@ def test_a_resumed_run_takes_the_smoothed_loss_up_and_has_no_first_step():
     resumed.guards.load_state_dict(first.guards.state_dict())
     resumed.fit(losses=[0.5])
     assert resumed.said == {}
+
+
+def test_a_model_that_has_learnt_before_is_measured_by_what_it_was():
+    before = replace(CHANCE, has_learnt_before=True, prior="the model before training", pairing="both belong together")
+    knowing = Run(chance=before).fit(losses=[0.5, 0.4, 0.4, 0.4], train=[1.1] * 4, val=[1.15] * 4)
+    assert knowing.said == {}  # for a new head this would be a first loss too low and losses too high
+    still = Run(chance=before).fit(train=FLAT, epochs=2)
+    assert still.said["no_learning"] == (
+        "No learning: after 2 epochs the training loss is 1.19, and the model before training alone gives 1.20. To "
+        "try: another optim.lr (ten times higher or lower), finetune=full, longer windows (data.max_length); or look "
+        "whether both belong together."
+    )

@@ -1,15 +1,13 @@
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from doctune.corpus.targets import TargetSpec
-from doctune.errors import ConfigError
 from doctune.labels import Labels
-from doctune.training.config import LossConfig, MultiTaskConfig, PretrainedConfig
+from doctune.training.config import LossConfig, MultiTaskConfig
 from doctune.training.data.multi_task import TargetCounts, TargetFacts
-from doctune.training.tasks.multi_task import chance, refuse_decoder, target_balance, target_losses, unread_loss
+from doctune.training.tasks.multi_task import chance, target_balance, target_losses, unread_loss
 
 KIND = TargetSpec("kind", "single", Labels(("x", "y")))
 TAGS = TargetSpec("tags", "multi", Labels(("a", "b")))
@@ -63,17 +61,3 @@ def test_a_target_that_no_validation_text_knows_has_no_level():
     found = chance(facts(val=(TargetCounts((1, 1), 2), TargetCounts((0, 0), 0))), LossConfig())
     assert [*found.levels] == ["kind/f1_macro", "f1_macro", "loss"]
     assert found.levels["f1_macro"] == found.levels["kind/f1_macro"]
-
-
-def test_a_decoder_is_refused():
-    decoder = SimpleNamespace(config=SimpleNamespace(model_type="mistral"))
-    with pytest.raises(ConfigError) as caught:
-        refuse_decoder(PretrainedConfig(path="some/mistral"), decoder)
-    assert str(caught.value) == (
-        "model.path=some/mistral is a decoder (mistral), and several targets need an encoder, such as model=minilm."
-    )
-
-
-@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
-def test_encoders_are_not_refused(kind):
-    refuse_decoder(PretrainedConfig(path="x"), SimpleNamespace(config=SimpleNamespace(model_type=kind)))
