@@ -61,7 +61,7 @@ def _data_folder(named: Path | None) -> Path:
 
 def _train(run: Path, model: Path, data: Path, learnt: str | None, rows: int, epochs: int) -> None:
     """One run; `learnt` is the only target with a weight, None: all have one."""
-    alone = [f"data.targets.{name}.weight=0" for name in TARGETS if learnt not in (None, name)]
+    alone = [f"+data.targets.{name}.weight=0" for name in TARGETS if learnt not in (None, name)]
     monitored = [] if learnt is None else [f"monitor.metric=val/{learnt}/f1_macro"]
     overrides = [
         "data=emotions", "model=minilm", f"model.path={model}", f"data.train=[{data / 'train.tsv'}]",

@@ -114,7 +114,7 @@ def test_help_lists_every_choice_with_its_sentence(tmp_path):
     assert "   * distilbert_mini  A small DistilBERT from random weights, no download" in done.stdout
     listed = set(re.findall(r"^   [* ] (\w+) ", done.stdout, re.MULTILINE))
     assert listed == {path.stem for path in (ROOT / "conf").glob("*/*.yaml")}
-    assert "schema" not in done.stdout
+    assert "schema/" not in done.stdout
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_a_sentence(tmp_path, tiny, manifest_of_files):

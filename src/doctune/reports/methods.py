@@ -358,7 +358,8 @@ def _selection(report: Report) -> str:
 
 def _monitored(report: Report) -> str:
     name = report["monitor"].get("metric", report["comparison"]["metric"]).split("/")[-1]
-    return f"validation {ALL_METRIC_WORDS.get(name, name)}"
+    # The words of a loss are those of its reports; here that of a training run is meant.
+    return "validation loss" if name == "loss" else f"validation {ALL_METRIC_WORDS.get(name, name)}"
 
 
 def _decoding(report: Report, config: Config) -> str:

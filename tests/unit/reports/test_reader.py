@@ -47,7 +47,7 @@ def test_a_task_without_a_report_is_refused(make_reader_run):
         write_report(run)
     assert str(caught.value) == (
         f"{run / 'environment.json'}: the task 'translation' has no report; known: classification, question_answering, "
-        "multi_task."
+        "multi_task, instruction_tuning."
     )
 
 
