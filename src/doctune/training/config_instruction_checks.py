@@ -36,7 +36,7 @@ def instruction_problems(config: Config, data: InstructionsConfig) -> Iterator[s
     if strategy in _FOR_NEW_HEADS:
         yield (
             f"finetune={strategy} is for a new head on an encoder; data=instructions has none, the decoder's own "
-            "output layer is as trained as the rest. Choose finetune=full or finetune=partial."
+            "output layer is as trained as the rest. Choose finetune=full, partial, lora or qlora."
         )
     if config.loss.name != "cross_entropy":
         yield f"loss={config.loss.name} is for classes; data=instructions needs loss=cross_entropy."

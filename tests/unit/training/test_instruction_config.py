@@ -36,12 +36,12 @@ def test_what_is_chosen_by_default_is_the_lowest_loss(compose):
         (
             (*TUNE, "finetune=head"),
             "finetune=head is for a new head on an encoder; data=instructions has none, the decoder's own "
-            "output layer is as trained as the rest. Choose finetune=full or finetune=partial.",
+            "output layer is as trained as the rest. Choose finetune=full, partial, lora or qlora.",
         ),
         (
             (*TUNE, "finetune=gradual"),
             "finetune=gradual is for a new head on an encoder; data=instructions has none, the decoder's own "
-            "output layer is as trained as the rest. Choose finetune=full or finetune=partial.",
+            "output layer is as trained as the rest. Choose finetune=full, partial, lora or qlora.",
         ),
         ((*TUNE, "loss=focal"), "loss=focal is for classes; data=instructions needs loss=cross_entropy."),
         (
@@ -117,3 +117,20 @@ def test_partial_freezes_the_embeddings_and_the_first_layers_of_a_decoder(tiny_m
     assert not any(p.requires_grad for p in net.model.embed_tokens.parameters())
     assert not any(p.requires_grad for p in net.model.layers[0].parameters())
     assert all(p.requires_grad for p in net.model.layers[1].parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "adapters", "lr", "batch"),
+    [("qlora_v1", (8, 0.0), 5e-4, (4, 8)), ("qlora_v2", (6, 0.08), 2e-4, (2, 8))],
+)
+def test_the_recipes_are_those_of_the_reference(compose, name, adapters, lr, batch):
+    config = compose(f"experiment={name}")
+    assert (config.model.name, config.data.kind, config.finetune.strategy) == ("mistral", "instructions", "qlora")
+    assert (config.finetune.rank, config.finetune.dropout) == adapters
+    assert config.optim.lr == lr
+    assert (config.trainer.micro_batch_size, config.trainer.effective_batch_size) == batch
+
+
+def test_the_careful_recipe_stops_early(compose):
+    stopping = compose("experiment=qlora_v2").callbacks.early_stopping
+    assert (stopping.patience, stopping.min_delta) == (5, 0.001)
