@@ -19,12 +19,14 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 
+from doctune.training.collectives import highest, is_together
 from doctune.training.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
 # SIGUSR1 is what SLURM sends before it takes a machine away; Windows has no such signal.
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+_GO_ON, _SAVE, _STOP = range(3)
 _PROGRESS = "epoch_loop.batch_progress"
 _VALIDATION_PROGRESS = "epoch_loop.val_loop.batch_progress"
 
@@ -67,22 +69,32 @@ class ResumePoints(Callback):
         if batch_idx % self._accumulation:
             return
         is_time = self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds
-        if batch_idx > 0 and (is_time or self._signal):
+        # The clocks and signals of several processes differ, and they must save and stop at the same step.
+        wish = highest(_STOP if self._signal else _SAVE if is_time else _GO_ON, pl_module.device)
+        if batch_idx > 0 and wish != _GO_ON:
             self._save(trainer)
-        if self._signal:
+        if wish == _STOP:
             self._stop(trainer)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Do not let a signal wait for the end of a long validation: it is done again from its start."""
-        if self._signal and trainer.state.fn == "fit":
+        """Do not let a signal wait for the end of a long validation: it is done again from its start.
+
+        Several processes have different numbers of batches, and so no place where they could agree.
+        """
+        if self._signal and trainer.state.fn == "fit" and not is_together():
             self._save(trainer)
             self._stop(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """When memory ran out, weights and optimiser are those of the last finished step: save them."""
+        """When memory ran out, weights and optimiser are those of the last finished step: save them.
+
+        One of several processes cannot save alone: they go on from the last checkpoint.
+        """
         self._stop_listening()
+        if is_together():
+            return
         progress = trainer.fit_loop.epoch_loop.batch_progress
         is_epoch_done = progress.is_last_batch and progress.current.completed == progress.current.ready
         has_steps = is_epoch_done or progress.current.completed >= self._accumulation
@@ -92,7 +104,7 @@ class ResumePoints(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the signals back; one that came after the last step was saved still ends the run."""
         self._stop_listening()
-        if self._signal:
+        if highest(bool(self._signal), pl_module.device):
             self._stop(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -109,17 +121,17 @@ class ResumePoints(Callback):
         if before != now:
             recount(checkpoint["loops"]["fit_loop"], before, now)
 
-    def _save(self, trainer: Trainer) -> Path:
+    def _save(self, trainer: Trainer) -> None:
         name = f"step_{datetime.now():%Y%m%d_%H%M%S}_step{trainer.global_step:07d}.ckpt"
         trainer.save_checkpoint(self._folder / name)
         self._saved_at = time.monotonic()
-        saved = sorted(self._folder.glob("step_*_step*.ckpt"), key=_step_and_time)
-        for old in saved[: -self._keep]:
-            old.unlink()
-        return self._folder / name
+        if trainer.is_global_zero:
+            saved = sorted(self._folder.glob("step_*_step*.ckpt"), key=_step_and_time)
+            for old in saved[: -self._keep]:
+                old.unlink()
 
     def _stop(self, trainer: Trainer) -> None:
-        log.warning("%s: the run stops after step %d, which is saved.", self._signal, trainer.global_step)
+        log.warning("%s: the run stops after step %d, which is saved.", self._signal or "A signal", trainer.global_step)
         raise KeyboardInterrupt
 
     def _on_signal(self, number: int, _: Any) -> None:
