@@ -39,7 +39,8 @@ from doctune.training.data.views import RandomViews
 from doctune.training.environment import has_bf16_instructions
 from doctune.training.metrics_file import MetricsFile
 from doctune.training.optim import Optimisation
-from doctune.training.ranks import Rank, shared_training
+from doctune.training.processes import Rank
+from doctune.training.ranks import shared_training
 from doctune.training.trackers import mlflow_logger, wandb_logger
 
 Part = TypeVar("Part", Callback, Logger)

@@ -35,8 +35,8 @@ from doctune.training.data.batched import BatchedDataModule
 from doctune.training.memory import fitting_micro_batch, is_out_of_memory, release_memory, smaller_micro_batch
 from doctune.training.metrics_file import MetricsFile, MetricsRows
 from doctune.training.modules.finetuned import FineTunedModule
-from doctune.training.processes import OutOfMemory, work_together
-from doctune.training.ranks import Rank, load_weights
+from doctune.training.processes import OutOfMemory, Rank, work_together
+from doctune.training.ranks import load_weights
 from doctune.training.record import RunRecord
 from doctune.training.tasks.task import Task
 
@@ -159,12 +159,13 @@ def fit_once(
 
 def _require_an_example_each(datamodule: BatchedDataModule, devices: int) -> None:
     """Each process judges its share of the validation and the test part, and none may be empty."""
+    datamodule.setup()
     for part, words in {"train": "training", "val": "validation", "test": "test"}.items():
         count = len(datamodule.lengths(part))
         if count < devices:
             raise DataError(
-                f"The {words} part has {count} of what the model reads at a time, fewer than trainer.devices={devices}: "
-                "each process needs one. Ask for fewer devices, or a larger split."
+                f"The {words} part has {count} of what the model reads at a time, and trainer.devices={devices} "
+                "processes need one each: ask for fewer of them, or for a larger part (split.val, split.test)."
             )
 
 

@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,22 +21,28 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
-
-from lightning.fabric.plugins.environments.lightning import find_free_network_port
+from typing import TYPE_CHECKING, Any
 
 from doctune.errors import DoctuneError, TrainingError
-from doctune.training.config import Config
-from doctune.training.ranks import Rank
+
+if TYPE_CHECKING:  # what starts here imports nothing that it does not use
+    from doctune.training.config import Config
 
 log = logging.getLogger(__name__)
 
 # How long the others may take to end by themselves when one has failed.
 _GRACE_S = 10.0
 # Of these the parent makes a wish of the first process, which all agree on.
-SIGNALS = tuple(
-    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__
-)
+SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if name in signal.Signals.__members__)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One of `count` processes, from 0, which meet at a port of this machine."""
+
+    number: int
+    count: int
+    port: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ class Outcome:
     report: str = ""
 
 
-Work = Callable[[Rank, Config, Path, Connection], None]
+Work = Callable[[Rank, "Config", Path, Connection], None]
 
 
 class OutOfMemory(Exception):  # noqa: N818  (the parent's signal to itself, no error of the run)
@@ -99,7 +106,7 @@ def work_together(work: Work, config: Config, run: Path) -> None:
 
 def _start(work: Work, config: Config, run: Path, passed_on: _PassedOn) -> list[_Worker]:
     context = multiprocessing.get_context("spawn")  # a forked process could not use a GPU
-    port, count = find_free_network_port(), config.trainer.devices
+    port, count = _free_port(), config.trainer.devices
     workers = []
     for number in range(count):
         rank = Rank(number, count, port)
@@ -110,6 +117,12 @@ def _start(work: Work, config: Config, run: Path, passed_on: _PassedOn) -> list[
         workers.append(_Worker(rank, process, ours))
     passed_on.target = workers[0].process.pid
     return workers
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def _wait(workers: Sequence[_Worker]) -> None:

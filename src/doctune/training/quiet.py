@@ -11,7 +11,12 @@ from transformers.utils import logging as transformers_logging
 def quieten_libraries() -> None:
     """Turn off progress bars of downloads, and warnings about what is meant to be so."""
     transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "matplotlib"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.pytorch.accelerators.cuda",
+        "lightning.fabric.utilities.distributed",
+        "matplotlib",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The run folder has Hydra's files in it already, and metrics.csv goes beside them.
     warnings.filterwarnings("ignore", ".*exists and is not empty.*")
@@ -23,5 +28,7 @@ def quieten_libraries() -> None:
     warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch ended.*")
     warnings.filterwarnings("ignore", ".*Trying to infer the `batch_size`.*")
     warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*optimizer.step.*")
+    # What torch 2.13 offers in its place torch 2.7 does not have.
+    warnings.filterwarnings("ignore", ".*`broadcast_buffers` is deprecated.*")
     # Metrics know their processes themselves.
-    warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist=True`.*")
+    warnings.filterwarnings("ignore", ".*recommended to use `self.log.*sync_dist=True.*")

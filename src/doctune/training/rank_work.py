@@ -19,14 +19,13 @@ import lightning as L
 import torch.distributed as dist
 
 from doctune.errors import DoctuneError
-from doctune.training import build
 from doctune.training.callbacks.status import StatusFile
 from doctune.training.config import Config
 from doctune.training.fit import fit_once, judge
 from doctune.training.memory import is_out_of_memory
-from doctune.training.processes import SIGNALS, Outcome
+from doctune.training.processes import SIGNALS, Outcome, Rank
 from doctune.training.quiet import quieten_libraries
-from doctune.training.ranks import Rank, take_share_of_cores
+from doctune.training.ranks import take_share_of_cores
 from doctune.training.record import RunRecord
 from doctune.training.tasks.choice import prepare_task
 

@@ -8,13 +8,12 @@ doctune starts them itself, see `processes`. Lightning's own launchers do not fi
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.fabric.plugins.environments import ClusterEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
@@ -23,15 +22,7 @@ from torch.distributed.fsdp import fully_shard
 
 from doctune.errors import ConfigError
 from doctune.training import config as schema
-
-
-@dataclass(frozen=True)
-class Rank:
-    """One of `count` processes, from 0, which meet at a port of this machine."""
-
-    number: int
-    count: int
-    port: int
+from doctune.training.processes import Rank
 
 
 class LocalRanks(ClusterEnvironment):
@@ -130,7 +121,7 @@ def load_weights(module: LightningModule, weights: dict[str, Any]) -> None:
     set_model_state_dict(module, weights, options=StateDictOptions(full_state_dict=True))
 
 
-def shard(net: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh) -> None:
+def shard(net: nn.Module, layers: Iterable[nn.Module], mesh: DeviceMesh) -> None:
     """Share the weights of a net among the processes of a mesh: a layer's are together only while it computes (FSDP2).
 
     Args:

@@ -42,7 +42,6 @@ def train(config: Config, run: Path) -> float:
 
 def _train(config: Config, run: Path) -> float:
     quieten_libraries()
-    require_devices(config.trainer)
     L.seed_everything(config.seed, workers=True, verbose=False)
     record = RunRecord(run / "environment.json")
     record.check_config(asdict(config))
@@ -53,6 +52,7 @@ def _train(config: Config, run: Path) -> float:
     record.begin(describe_environment(), config.seed)
     log.info("%s", promise(config.seed, config.deterministic))
     with _phases(status, run):
+        require_devices(config.trainer)
         status.update(phase="extracting")
         task = prepare_task(config, run, record)
         record.update(task=task.name)

@@ -34,8 +34,8 @@ class Totals:
     def of_all_processes(self, device: torch.device) -> Totals:
         """The shares together; they took the time of one."""
         shares = [float(self.objective), self.documents, self.tokens, self.cells]
-        objective, *counts = summed_numbers(shares, device)
-        return Totals(objective, *map(int, counts), self.seconds)
+        objective, documents, tokens, cells = summed_numbers(shares, device)
+        return Totals(objective, int(documents), int(tokens), int(cells), self.seconds)
 
 
 class History(Callback):
