@@ -39,6 +39,9 @@ CLASSES = ("split.val=0.12", "split.test=0.14")
 TOGETHER = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.micro_batch_size=1")
 # Sums in another order differ in the last digits of a float, which the steps carry on.
 TOLERANCE = 2e-5
+# Softmax does not see the biases of keys, nor a reader's last one: of their gradients, zero but for rounding, AdamW
+# makes steps. No rate is above 4e-3 and no such step goes far.
+WEIGHTS_TOLERANCE = 5e-4
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +97,7 @@ def assert_same_numbers(ours, theirs, tolerance=TOLERANCE):
         assert ours[name] == pytest.approx(value, abs=tolerance, rel=tolerance), name
 
 
-def assert_same_training(run, other, weights_within=TOLERANCE):
+def assert_same_training(run, other):
     ours, theirs = metrics(run), metrics(other)
     assert ours.keys() == theirs.keys()
     for step, row in theirs.items():
@@ -102,7 +105,7 @@ def assert_same_training(run, other, weights_within=TOLERANCE):
     weights, expected = (last_checkpoint(each)["state_dict"] for each in (run, other))
     assert weights.keys() == expected.keys()
     for name, weight in expected.items():
-        assert torch.allclose(weights[name], weight, atol=weights_within), name
+        assert torch.allclose(weights[name], weight, atol=WEIGHTS_TOLERANCE), name
 
 
 def assert_same_predictions(run, other):
@@ -244,7 +247,7 @@ def test_a_part_with_fewer_documents_than_processes_is_refused(files, compose, t
     with pytest.raises(DataError) as raised:
         train(config, tmp_path)
     assert str(raised.value) == (
-        "The validation part has 7 of what the model reads at a time, and trainer.devices=8 processes need one each: "
+        "The validation part has 6 of what the model reads at a time, and trainer.devices=8 processes need one each: "
         "ask for fewer of them, or for a larger part (split.val, split.test)."
     )
 
@@ -277,7 +280,7 @@ def test_a_k_fold_multirun_of_two_processes_has_one_folder_per_fold(tiny, files,
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folds"]
@@ -345,8 +348,7 @@ def task_data(files, targets_data, tmp_path_factory):
 @pytest.mark.parametrize("task", ["squad", "chunks", "multi_task"])
 def test_every_task_trains_in_two_processes_as_in_one(start_task, task, strategy):
     run = start_task(task, f"trainer={strategy}", "trainer.accelerator=cpu", "trainer.micro_batch_size=1")
-    # A reader's last bias is the same for all places and has no gradient: AdamW makes steps of what rounding leaves.
-    assert_same_training(run, start_task(task), weights_within=5e-4)
+    assert_same_training(run, start_task(task))
     assert_same_predictions(run, start_task(task))
 
 

@@ -117,6 +117,7 @@ def _train_together(config: Config, run: Path, status: StatusFile, record: RunRe
     config = _with_remembered_micro_batch(config, record)
     kind = "fsdp shares the model among" if config.trainer.strategy == "fsdp" else "ddp shares batches among"
     log.info("trainer=%s %d processes.", kind, config.trainer.devices)
+    record.update()  # what was noted only: the first process goes on with this file
     while True:
         release_memory()
         try:
