@@ -284,7 +284,7 @@ def test_a_k_fold_multirun_of_two_processes_has_one_folder_per_fold(tiny, files,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folds"]
-    assert sorted(path.name for path in (tmp_path / "folds").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "folds").glob("[!.]*")) == [
         "fold-0", "fold-1", "kfold", "multirun.yaml"
     ]  # fmt: skip
     for fold in ("fold-0", "fold-1"):
