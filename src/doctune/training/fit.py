@@ -160,7 +160,7 @@ def fit_once(
 
 def _require_an_example_each(datamodule: BatchedDataModule, devices: int) -> None:
     """Each process judges its share of the validation and the test part, and none may be empty."""
-    datamodule.setup()
+    datamodule.setup("fit")
     for part, words in {"train": "training", "val": "validation", "test": "test"}.items():
         count = len(datamodule.lengths(part))
         if count < devices:
