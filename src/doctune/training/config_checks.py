@@ -257,6 +257,8 @@ def _device_problems(config: Config) -> Iterator[str]:
 def _sharding_problems(config: Config) -> Iterator[str]:
     """What cannot be done with weights that no process has whole."""
     strategy = config.finetune.strategy
+    if config.data.kind != "file_content":
+        yield f"trainer=fsdp is for classifiers of one window (data=ifmos); data={config.data.kind} needs trainer=ddp."
     if strategy == "head":
         yield "trainer=fsdp shares what the optimiser holds, and finetune=head leaves little of it: use trainer=ddp."
     if strategy == "gradual":

@@ -28,6 +28,8 @@ def quieten_libraries() -> None:
     warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch ended.*")
     warnings.filterwarnings("ignore", ".*Trying to infer the `batch_size`.*")
     warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*optimizer.step.*")
+    # A process may have had no text that knows a target; the others had some.
+    warnings.filterwarnings("ignore", ".*method of metric .* was called before the ``update``.*")
     # What torch 2.13 offers in its place torch 2.7 does not have.
     warnings.filterwarnings("ignore", ".*`broadcast_buffers` is deprecated.*")
     # Metrics know their processes themselves.

@@ -112,6 +112,10 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
             "choose 12 or 18.",
         ),
         (
+            ["trainer=fsdp", "data=squad"],
+            "trainer=fsdp is for classifiers of one window (data=ifmos); data=squad needs trainer=ddp.",
+        ),
+        (
             ["model=minilm", "trainer=fsdp", "finetune=head"],
             "trainer=fsdp shares what the optimiser holds, and finetune=head leaves little of it: use trainer=ddp.",
         ),
