@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -42,6 +42,8 @@ from doctune.training.data.views import RandomViews
 from doctune.training.environment import has_bf16_instructions
 from doctune.training.metrics_file import MetricsFile
 from doctune.training.optim import Optimisation
+from doctune.training.processes import Rank
+from doctune.training.ranks import shared_training
 from doctune.training.trackers import mlflow_logger, wandb_logger
 
 Part = TypeVar("Part", Callback, Logger)
@@ -126,7 +128,14 @@ def scratch_encoder(model: schema.ScratchConfig, training_texts: Sequence[str]) 
 
 def batch_plan(trainer: schema.TrainerConfig) -> BatchPlan:
     """How an effective batch is cut."""
-    return BatchPlan(trainer.device_batch_size(), trainer.accumulation())
+    return BatchPlan(trainer.device_batch_size(), trainer.accumulation(), num_ranks=trainer.devices)
+
+
+def alone(config: schema.Config) -> schema.Config:
+    """The same for one process, with as many documents per forward pass."""
+    micro = config.trainer.device_batch_size()
+    trainer = replace(config.trainer, devices=1, strategy="auto", micro_batch_size=micro)
+    return replace(config, trainer=trainer)
 
 
 def random_views(augment: schema.AugmentConfig, source: Encoder) -> RandomViews | None:
@@ -315,8 +324,12 @@ def shows_progress(trainer: schema.TrainerConfig) -> bool:
     return trainer.progress and sys.stdout.isatty()
 
 
-def loggers(config: schema.Config, run: Path, metrics: MetricsFile, first_step: int) -> list[Logger]:
+def loggers(
+    config: schema.Config, run: Path, metrics: MetricsFile, first_step: int, *, is_main: bool = True
+) -> list[Logger]:
     """metrics.csv always; TensorBoard, MLflow, Weights & Biases and the user's own where asked for.
+
+    Of several processes only the main one has all of them; in the others the first two write nothing.
 
     TensorBoard does not show what a killed run has logged from `first_step` on, because the resumed one logs it again;
     the other two have such steps twice.
@@ -329,6 +342,8 @@ def loggers(config: schema.Config, run: Path, metrics: MetricsFile, first_step: 
         # Also 0, for a first start: tensorboard's slow reader takes only the second such event for a restart.
         purge: dict[str, Any] = {"purge_step": first_step}
         found.append(TensorBoardLogger(run, name="tensorboard", version="", default_hp_metric=False, **purge))
+    if not is_main:
+        return found
     if config.logger.mlflow:
         found.append(mlflow_logger(config, run))
     if config.logger.wandb:
@@ -363,20 +378,25 @@ def _brought_part(entry: dict[str, Any], kind: type[Part], key: str) -> Part:
 
 
 def trainer(
-    config: schema.Config, run: Path, precision: str, callbacks: Sequence[Callback], loggers: Sequence[Logger]
+    config: schema.Config,
+    run: Path,
+    precision: str,
+    callbacks: Sequence[Callback],
+    loggers: Sequence[Logger],
+    rank: Rank | None = None,
 ) -> Trainer:
     """Lightning's Trainer; batches shard themselves.
 
-    Raises:
-        ConfigError: a GPU is asked for, and there is none.
+    Args:
+        rank: which of several processes this is; None: it is the only one.
     """
     wanted = config.trainer
-    if wanted.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ConfigError("trainer.accelerator=gpu: there is no CUDA device here. Use trainer=auto or trainer=cpu.")
+    devices: dict[str, Any] = {"accelerator": wanted.accelerator, "devices": 1}
+    if rank is not None:
+        devices = shared_training(wanted, releases_layers=config.finetune.strategy == "gradual", rank=rank)
     return L.Trainer(
+        **devices,
         default_root_dir=run,
-        accelerator=wanted.accelerator,
-        devices=1,
         precision=precision,  # type: ignore[arg-type]  # checked against PRECISIONS
         max_epochs=wanted.max_epochs,
         accumulate_grad_batches=wanted.accumulation(),

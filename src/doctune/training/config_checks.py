@@ -34,6 +34,7 @@ from doctune.training.config_target_checks import target_problems
 
 PRECISIONS = ("auto", "32", "16-mixed", "bf16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+PARALLEL = ("ddp", "fsdp")
 STRATEGIES = ("full", "head", "partial", "gradual", *ADAPTER_STRATEGIES)
 LOSSES = ("cross_entropy", "focal")
 BALANCES = ("fixed", "uncertainty")
@@ -64,6 +65,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _choice_problems(config)
     yield from _range_problems(config)
     yield from _batch_problems(config.trainer)
+    yield from _device_problems(config)
     yield from _split_problems(config.split)
     yield from _metric_problems(config)
     yield from _combination_problems(config)
@@ -79,6 +81,7 @@ def _choice_problems(config: Config) -> Iterator[str]:
     choices = [
         ("trainer.precision", config.trainer.precision, PRECISIONS),
         ("trainer.accelerator", config.trainer.accelerator, ACCELERATORS),
+        ("trainer.strategy", config.trainer.strategy, ("auto", *PARALLEL)),
         ("finetune.strategy", config.finetune.strategy, STRATEGIES),
         ("loss.name", config.loss.name, LOSSES),
         ("loss.class_weights", config.loss.class_weights, CLASS_WEIGHTS),
@@ -225,16 +228,54 @@ def _single_range_problems(config: Config) -> Iterator[str]:
 
 
 def _batch_problems(trainer: TrainerConfig) -> Iterator[str]:
-    micro, effective = trainer.micro_batch_size, trainer.effective_batch_size
-    if micro is None:
-        return
-    if micro < 1:
+    micro, effective, devices = trainer.micro_batch_size, trainer.effective_batch_size, trainer.devices
+    if micro is not None and micro < 1:
         yield f"trainer.micro_batch_size={micro} must be at least 1."
-    elif effective % micro:
+    elif devices > 1 and effective % (devices * (micro or 1)):
+        together = devices * (micro or 1)
+        of_micro = "" if micro is None else f" times trainer.micro_batch_size={micro}"
+        yield (
+            f"trainer.effective_batch_size={effective} is not a multiple of trainer.devices={devices}{of_micro}: "
+            f"choose {effective // together * together or together} or {(effective // together + 1) * together}."
+        )
+    elif micro is not None and effective % micro:
         yield (
             f"trainer.effective_batch_size={effective} is not a multiple of trainer.micro_batch_size={micro}: "
             f"choose {effective // micro * micro or micro} or {(effective // micro + 1) * micro}."
         )
+
+
+def _device_problems(config: Config) -> Iterator[str]:
+    trainer = config.trainer
+    if trainer.devices < 1:
+        yield (
+            f"trainer.devices={trainer.devices} must be at least 1: say how many GPUs, or processes on a CPU, are to "
+            "work together."
+        )
+    if trainer.devices < 2:
+        return
+    if trainer.strategy not in PARALLEL:
+        yield (
+            f"trainer.devices={trainer.devices} needs trainer=ddp, where each has the whole model, or trainer=fsdp, "
+            "where they share it."
+        )
+    if trainer.accelerator == "mps":
+        yield f"trainer.devices={trainer.devices}: trainer.accelerator=mps has one device."
+    if trainer.strategy == "fsdp":
+        yield from _sharding_problems(config)
+
+
+def _sharding_problems(config: Config) -> Iterator[str]:
+    """What cannot be done with weights that no process has whole."""
+    strategy = config.finetune.strategy
+    if config.data.kind != "file_content":
+        yield f"trainer=fsdp is for classifiers of one window (data=ifmos); data={config.data.kind} needs trainer=ddp."
+    if strategy == "head":
+        yield "trainer=fsdp shares what the optimiser holds, and finetune=head leaves little of it: use trainer=ddp."
+    if strategy == "gradual":
+        yield "trainer=fsdp cannot release layers while it trains, as finetune=gradual does: use trainer=ddp."
+    if config.trainer.precision == "16-mixed":
+        yield "trainer=fsdp has no gradient scaler for trainer.precision=16-mixed: use bf16-mixed or 32."
 
 
 def _split_problems(split: SplitConfig) -> Iterator[str]:

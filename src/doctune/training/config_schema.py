@@ -157,12 +157,18 @@ class TrainerConfig:
 
     max_epochs: int = 3
     accelerator: str = "auto"
+    strategy: str = "auto"
+    """auto: one process; ddp: each process has the whole model; fsdp: the processes share weights, gradients and
+    optimiser state (FSDP2)."""
+    devices: int = 1
+    """GPUs, or processes on a CPU, that work together on each effective batch; more than one with ddp or fsdp only."""
     precision: str = "auto"
     """auto: 16-mixed on CUDA, bf16-mixed on a CPU with bf16 instructions, else 32."""
     effective_batch_size: int = 16
-    """Documents per optimiser step."""
+    """Documents per optimiser step, all devices together."""
     micro_batch_size: int | None = None
-    """Documents per forward pass; gradients accumulate up to the effective batch. None: the whole effective batch."""
+    """Documents per forward pass of a device; gradients accumulate up to the effective batch. None: the device's whole
+    share of the effective batch."""
     gradient_clip_val: float = 1.0
     """Largest gradient norm; 0 turns clipping off."""
     gradient_checkpointing: bool = False
@@ -178,11 +184,15 @@ class TrainerConfig:
 
     def device_batch_size(self) -> int:
         """Documents per forward pass."""
-        return self.micro_batch_size or self.effective_batch_size
+        return self.micro_batch_size or self.device_share()
+
+    def device_share(self) -> int:
+        """Documents per optimiser step of each device."""
+        return self.effective_batch_size // self.devices
 
     def accumulation(self) -> int:
-        """Forward passes per optimiser step."""
-        return self.effective_batch_size // self.device_batch_size()
+        """Forward passes per optimiser step of each device."""
+        return self.device_share() // self.device_batch_size()
 
 
 @dataclass
@@ -318,8 +328,8 @@ class Config:
     metric: MetricConfig = field(default_factory=MetricConfig)
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
     resume: str | None = None
-    """A run folder to go on in, with its own configuration (only trainer.max_epochs may differ); auto: the newest
-    unfinished one."""
+    """A run folder to go on in, with its own configuration (only trainer.max_epochs, trainer.devices and
+    trainer.strategy may differ); auto: the newest unfinished one."""
     seed: int = 42
     """Of weights, dropout and the order of the documents; 0 is a seed like any other."""
     deterministic: bool = False

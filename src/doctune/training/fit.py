@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from doctune.errors import TrainingError
+from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.nets.adapters import adapter_of
 from doctune.nets.encoder import describe
 from doctune.nets.parameters import parameter_counts
 from doctune.training import build
 from doctune.training.alarms import Alarms
-from doctune.training.callbacks.check_log import CheckLog
-from doctune.training.callbacks.checkpoint import NamedCheckpoint, Provenance
+from doctune.training.callbacks.check_log import CheckLog, write_summary
+from doctune.training.callbacks.checkpoint import NamedCheckpoint, Provenance, provenance
 from doctune.training.callbacks.dashboard import EpochCurves, FinalScores, GradientNorm, hyperparameters
 from doctune.training.callbacks.disk_space import DiskSpace
 from doctune.training.callbacks.gradual import GradualUnfreezing
@@ -30,12 +31,15 @@ from doctune.training.callbacks.resume_points import newest
 from doctune.training.callbacks.seeding import StepSeeds
 from doctune.training.callbacks.status import StatusFile, StatusHeartbeat
 from doctune.training.callbacks.step_checks import StepChecks
+from doctune.training.callbacks.step_loss import StepLoss
 from doctune.training.checkpoint_io import checkpoint_bytes
 from doctune.training.config import Config
 from doctune.training.data.batched import BatchedDataModule
-from doctune.training.memory import is_out_of_memory, release_memory, smaller_micro_batch
+from doctune.training.memory import fitting_micro_batch, is_out_of_memory, release_memory, smaller_micro_batch
 from doctune.training.metrics_file import MetricsFile, MetricsRows
 from doctune.training.modules.finetuned import FineTunedModule
+from doctune.training.processes import OutOfMemory, Rank, work_together
+from doctune.training.ranks import load_weights
 from doctune.training.record import RunRecord
 from doctune.training.tasks.task import Task
 
@@ -78,25 +82,139 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
         log.info("%s", optimiser)
     config = _with_remembered_micro_batch(config, record)
     module = task.module(config, task.datamodule(config), precision)
+    _describe(config, run, task, module, precision, record)
+    keepers = _keepers(config, run, module, record)
+    with _timed(record):
+        while True:
+            reached = newest(run / "checkpoints")
+            training = _prepare(config, run, task, module, precision, status, record, reached, keepers)
+            if _fit_in_memory(training, reached, record):
+                break
+            config = _with_smaller_micro_batch(config, record, "the last finished step")
+            release_memory()
+    write_summary(run, record.facts["stopped"], record.facts["training_seconds"])
+    return training
+
+
+def fit_together(config: Config, run: Path, task: Task, status: StatusFile, record: RunRecord) -> FineTunedModule:
+    """Train in `trainer.devices` processes; the module with its best weights, which have been judged.
+
+    Raises:
+        TrainingError: as `fit` does; one of the processes failed.
+        KeyboardInterrupt: they were interrupted.
+    """
+    precision, fallback = build.resolve_precision(config.trainer)
+    if fallback:
+        record.note(fallback)
+    alone = build.alone(config)
+    datamodule = task.datamodule(alone)
+    module = task.module(alone, datamodule, precision)
+    _describe(config, run, task, module, precision, record)
+    task.before_training(alone, run, precision, module, datamodule, record)
+    _require_an_example_each(datamodule, config.trainer.devices)
+    _refuse_other_moments(config, run)
+    with _timed(record):
+        _train_together(config, run, status, record)
+    write_summary(run, record.facts["stopped"], record.facts["training_seconds"])
+    module.load_state_dict(best_checkpoint(run, record)["state_dict"])
+    return module
+
+
+def _train_together(config: Config, run: Path, status: StatusFile, record: RunRecord) -> None:
+    from doctune.training.rank_work import train_as_rank  # it imports this module
+
+    config = _with_remembered_micro_batch(config, record)
+    kind = "fsdp shares the model among" if config.trainer.strategy == "fsdp" else "ddp shares batches among"
+    log.info("trainer=%s %d processes.", kind, config.trainer.devices)
+    record.update()  # what was noted only: the first process goes on with this file
+    while True:
+        release_memory()
+        try:
+            return work_together(train_as_rank, config, run)
+        except OutOfMemory:
+            pass  # what the processes had is gone with them
+        finally:
+            status.take_up()
+            record.take_up()
+        config = _with_smaller_micro_batch(config, record, "the last checkpoint")
+
+
+def fit_once(
+    config: Config,
+    run: Path,
+    task: Task,
+    status: StatusFile,
+    record: RunRecord,
+    rank: Rank,
+    when_prepared: Callable[[], None],
+) -> Training:
+    """Train as one of several processes, or go on from the newest checkpoint of the run.
+
+    Args:
+        rank: which process this is.
+        when_prepared: called when everything that the parent has done already is done again.
+
+    Raises:
+        TrainingError: as `fit` does.
+        Exception: memory ran out; the other processes do not know.
+    """
+    precision, _ = build.resolve_precision(config.trainer)
+    module = task.module(config, task.datamodule(config), precision)
+    reached = newest(run / "checkpoints")
+    keepers = _keepers(config, run, module, record)
+    training = _prepare(config, run, task, module, precision, status, record, reached, keepers, rank)
+    when_prepared()
+    _train(training, reached, record)
+    return training
+
+
+def _require_an_example_each(datamodule: BatchedDataModule, devices: int) -> None:
+    """Each process judges its share of the validation and the test part, and none may be empty."""
+    datamodule.setup("fit")
+    for part, words in {"train": "training", "val": "validation", "test": "test"}.items():
+        count = len(datamodule.lengths(part))
+        if count < devices:
+            raise DataError(
+                f"The {words} part has {count} of what the model reads at a time, and trainer.devices={devices} "
+                "processes need one each: ask for fewer of them, or for a larger part (split.val, split.test)."
+            )
+
+
+def _refuse_other_moments(config: Config, run: Path) -> None:
+    """AdamW's moments are kept by the order of the weights, which FSDP has another of than one process."""
+    reached = newest(run / "checkpoints")
+    if config.trainer.strategy != "fsdp" or reached is None:
+        return
+    before = provenance(reached[0])["config"]["trainer"]
+    if before["strategy"] != "fsdp" or before["devices"] < 2:
+        raise ConfigError(
+            "trainer.strategy=fsdp cannot go on from a checkpoint that whole models have made: resume with "
+            "trainer.strategy=ddp or with trainer.devices=1."
+        )
+
+
+def _describe(
+    config: Config, run: Path, task: Task, module: FineTunedModule, precision: str, record: RunRecord
+) -> None:
     if adapter := adapter_of(module.net):
         record.check_base(asdict(adapter.base))
     record.update(precision=precision, model=describe_model(config, task, module), monitor=vars(config.monitor))
-    disk = _disk_space(config, run, module, record)
-    disk.check()
-    checks = CheckLog(run, build.gap_thresholds(config.callbacks.gap).status)
+    _disk_space(config, run, module, record).check()
+
+
+@contextmanager
+def _timed(record: RunRecord) -> Iterator[None]:
     started, before = time.monotonic(), record.facts.get("baseline_seconds", 0)
-    while True:
-        reached = newest(run / "checkpoints")
-        training = _prepare(config, run, task, module, precision, status, record, reached, [checks, disk])
-        if _fit_in_memory(training, reached, record):
-            break
-        config = _with_smaller_micro_batch(config, record)
-        release_memory()
+    yield
     # What a baseline took to learn is not the run's own.
     seconds = time.monotonic() - started - (record.facts.get("baseline_seconds", 0) - before)
     record.update(training_seconds=round(record.facts.get("training_seconds", 0) + seconds, 1))
-    checks.write_summary(record.facts["stopped"], record.facts["training_seconds"])
-    return training
+
+
+def _keepers(config: Config, run: Path, module: FineTunedModule, record: RunRecord) -> list[Callback]:
+    """Callbacks that belong to the whole run, however many attempts it takes."""
+    checks = CheckLog(run, build.gap_thresholds(config.callbacks.gap).status)
+    return [checks, _disk_space(config, run, module, record)]
 
 
 def _prepare(
@@ -109,9 +227,13 @@ def _prepare(
     record: RunRecord,
     reached: tuple[Path, int] | None,
     keepers: Sequence[Callback],
+    rank: Rank | None = None,
 ) -> Training:
     """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch, and the same
-    `keepers` of what belongs to the whole run."""
+    `keepers` of what belongs to the whole run.
+
+    All processes have the same callbacks, since some of them decide together; only the first has loggers of others.
+    """
     datamodule = task.datamodule(config)
     task.before_training(config, run, precision, module, datamodule, record)
     examples = task.facts(datamodule).examples_per_epoch
@@ -120,7 +242,8 @@ def _prepare(
     metrics = MetricsFile(run / "metrics.csv")
     early, gap = build.early_stopping(config), build.gap_guard(config, alarms, status)
     best = build.checkpoint_callback(config, run)
-    loggers = build.loggers(config, run, metrics, first_step=0 if reached is None else reached[1])
+    first_step = 0 if reached is None else reached[1]
+    loggers = build.loggers(config, run, metrics, first_step, is_main=rank is None or rank.number == 0)
     history = History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status)
     may_stop_early = early is not None or config.callbacks.gap.stop
     heartbeat = StatusHeartbeat(
@@ -135,6 +258,7 @@ def _prepare(
         # First, so that what it saves is the state between two steps, before anything looks at the next batch.
         build.resume_points(config, run, build.batch_plan(config.trainer).num_micro_batches(examples)),
         StepSeeds(config.seed),
+        StepLoss(),
         build.learning_guards(config, task.chance(datamodule), task.class_weights(module), alarms),
         gap,
         GradientNorm(),
@@ -151,7 +275,7 @@ def _prepare(
         *build.stock_callbacks(config),
         best,
     ]
-    trainer = build.trainer(config, run, precision, callbacks, loggers)
+    trainer = build.trainer(config, run, precision, callbacks, loggers, rank)
     stoppers = {"gap": gap} | ({"early_stopping": early} if early else {})
     return Training(module, datamodule, trainer, best, stoppers)
 
@@ -170,6 +294,17 @@ def _dashboard(
 def _fit_in_memory(training: Training, reached: tuple[Path, int] | None, record: RunRecord) -> bool:
     """Train to the end; False if memory ran out, and what was reached is in the newest checkpoint."""
     try:
+        _train(training, reached, record)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+def _train(training: Training, reached: tuple[Path, int] | None, record: RunRecord) -> None:
+    """Train to the end, or to where the loss diverged if there is a checkpoint from before."""
+    try:
         checkpoint = None if reached is None else reached[0]
         training.trainer.fit(training.module, training.datamodule, ckpt_path=checkpoint, weights_only=True)
     except DivergedError as error:
@@ -177,18 +312,13 @@ def _fit_in_memory(training: Training, reached: tuple[Path, int] | None, record:
             raise
         record.note(f"{error} What follows is about the best checkpoint before that.")
         _note_end(training, "diverged", record)
-        return True
+        return
     except SystemExit:
         if not training.trainer.interrupted:
             raise
         # Lightning turns Ctrl-C into exit(1); to a shell and a sweep an interrupted run is an interrupted run.
         raise KeyboardInterrupt from None
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        return False
     _note_end(training, training.stopped(), record)
-    return True
 
 
 def _note_end(training: Training, stopped: str, record: RunRecord) -> None:
@@ -205,21 +335,24 @@ def _note_end(training: Training, stopped: str, record: RunRecord) -> None:
 
 def _with_remembered_micro_batch(config: Config, record: RunRecord) -> Config:
     """A run that once ran out of memory does not try the same size again."""
-    micro = record.facts.get("micro_batch_size")
-    return config if micro is None else replace(config, trainer=replace(config.trainer, micro_batch_size=micro))
+    largest = record.facts.get("micro_batch_size")
+    if largest is None:
+        return config
+    micro = fitting_micro_batch(largest, config.trainer.device_share())
+    return replace(config, trainer=replace(config.trainer, micro_batch_size=micro))
 
 
-def _with_smaller_micro_batch(config: Config, record: RunRecord) -> Config:
+def _with_smaller_micro_batch(config: Config, record: RunRecord, since: str) -> Config:
     micro, effective = config.trainer.device_batch_size(), config.trainer.effective_batch_size
-    smaller = smaller_micro_batch(micro, effective)
+    smaller = smaller_micro_batch(micro, config.trainer.device_share())
     if smaller is None:
         raise TrainingError(
             "Memory ran out with a single document per forward pass. To try: a smaller data.max_length, "
             "trainer.gradient_checkpointing=true, a smaller model=, or finetune=partial."
         )
     record.note(
-        f"Memory ran out with {micro} documents per forward pass: going on with {smaller}, from the last finished "
-        f"step. The effective batch stays {effective}."
+        f"Memory ran out with {micro} documents per forward pass: going on with {smaller}, from {since}. "
+        f"The effective batch stays {effective}."
     )
     record.update(micro_batch_size=smaller)
     return replace(config, trainer=replace(config.trainer, micro_batch_size=smaller))
@@ -259,6 +392,25 @@ def describe_model(config: Config, task: Task, module: FineTunedModule) -> dict[
 
 def load_best(training: Training, run: Path, record: RunRecord) -> None:
     """Give the module the weights of the best checkpoint."""
-    checkpoint = torch.load(run / record.facts["best_checkpoint"], map_location="cpu", weights_only=True)
-    training.module.load_state_dict(checkpoint["state_dict"])
+    checkpoint = best_checkpoint(run, record)
+    load_weights(training.module, checkpoint["state_dict"])
     record.update(best_epoch=int(checkpoint["epoch"]) + 1, best_step=int(checkpoint["global_step"]))
+
+
+def best_checkpoint(run: Path, record: RunRecord) -> dict[str, Any]:
+    """The checkpoint that was chosen by the monitored metric."""
+    found: dict[str, Any] = torch.load(run / record.facts["best_checkpoint"], map_location="cpu", weights_only=True)
+    return found
+
+
+def judge(training: Training, run: Path, record: RunRecord) -> None:
+    """Give the module its best weights, predict validation and test documents."""
+    load_best(training, run, record)
+    for alarm in record.facts.get("alarms", []):
+        if alarm["cleared"] is None:
+            record.keep(alarm["message"])
+    # The curves have this validation already, at its epoch; a second point at their end would look like a jump.
+    loggers, training.trainer.loggers = training.trainer.loggers, []
+    training.trainer.validate(training.module, training.datamodule, verbose=False)
+    training.trainer.loggers = loggers
+    training.trainer.test(training.module, training.datamodule, verbose=False)

@@ -27,7 +27,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def smaller_micro_batch(micro: int, effective: int) -> int | None:
     """The largest divisor of the effective batch that is at most half of the micro-batch; None below one document."""
-    return next((size for size in range(micro // 2, 0, -1) if effective % size == 0), None)
+    return fitting_micro_batch(micro // 2, effective)
+
+
+def fitting_micro_batch(largest: int, effective: int) -> int | None:
+    """The largest divisor of the effective batch that is at most `largest`; None below one document."""
+    return next((size for size in range(largest, 0, -1) if effective % size == 0), None)
 
 
 def release_memory() -> None:

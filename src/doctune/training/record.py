@@ -15,16 +15,36 @@ from doctune.files import write_json
 log = logging.getLogger(__name__)
 
 # What a resumed run may have been started with otherwise.
-FREE_KEYS = ("trainer.max_epochs", "resume", "data.num_workers", "data.extract.workers", "trainer.progress")
+FREE_KEYS = (
+    "trainer.max_epochs",
+    "trainer.devices",
+    "trainer.strategy",
+    "resume",
+    "data.num_workers",
+    "data.extract.workers",
+    "trainer.progress",
+)
 
 
 class RunRecord:
-    """Grows while the run goes on; a resumed run takes up what is there."""
+    """Grows while the run goes on; a resumed run takes up what is there.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: the file.
+        writes: False in a process that works beside the one which writes it.
+    """
+
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        self.notes: list[str] = found.pop("notes", [])
+        self._writes = writes
+        self.notes: list[str] = []
+        self.facts: dict[str, Any] = {}
+        self.take_up()
+
+    def take_up(self) -> None:
+        """Go on with what the file says: another process of this run may have written it."""
+        found: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8")) if self.path.exists() else {}
+        self.notes = found.pop("notes", [])
         self.facts = found
 
     def note(self, sentence: str) -> None:
@@ -40,7 +60,8 @@ class RunRecord:
     def update(self, **facts: Any) -> None:
         """Add facts and write the file."""
         self.facts |= facts
-        write_json(self.path, self.facts | {"notes": self.notes})
+        if self._writes:
+            write_json(self.path, self.facts | {"notes": self.notes})
 
     def begin(self, environment: dict[str, Any], seed: int) -> None:
         """The first start of a run describes it; a further one adds when it was, and what is different now."""

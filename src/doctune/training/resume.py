@@ -16,7 +16,7 @@ from doctune.reports.status import process_of, read_status
 
 SAVED_CONFIG = Path(".hydra", "config.yaml")
 SAVED_SWEEP = "multirun.yaml"
-MAY_DIFFER = "trainer.max_epochs"
+MAY_DIFFER = ("trainer.max_epochs", "trainer.devices", "trainer.strategy")
 # A refused run has not begun: what was wrong with it still is.
 _TAKEN_UP = ("failed", "interrupted")
 
@@ -68,11 +68,11 @@ def resumption(overrides: Sequence[str]) -> Resumption | SweepResumption | None:
     if not values or values[-1] in ("", "null"):
         return None
     others = [override for override in overrides if not override.startswith("resume=")]
-    refused = [override for override in others if override.partition("=")[0] != MAY_DIFFER]
+    refused = [override for override in others if override.partition("=")[0] not in MAY_DIFFER]
     if refused:
         raise ConfigError(
             f"resume= goes on with the saved configuration, so {' '.join(refused)} cannot be changed; only "
-            f"{MAY_DIFFER} may differ. Start a new run for another configuration."
+            f"{', '.join(MAY_DIFFER[:-1])} and {MAY_DIFFER[-1]} may differ. Start a new run for another configuration."
         )
     named = Path(_unquoted(values[-1]))
     if (named / SAVED_SWEEP).is_file():

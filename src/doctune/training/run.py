@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shlex
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import lightning as L
 from filelock import FileLock, Timeout
-from transformers.utils import logging as transformers_logging
 
 from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.reports.run import write_report
@@ -21,9 +19,13 @@ from doctune.training.callbacks.status import StatusFile
 from doctune.training.checkpoint_io import disk_full_message, is_disk_full
 from doctune.training.config import Config
 from doctune.training.environment import describe_environment, promise
-from doctune.training.fit import Training, fit, load_best
+from doctune.training.fit import fit, fit_together, judge
+from doctune.training.modules.finetuned import FineTunedModule
+from doctune.training.quiet import quieten_libraries
+from doctune.training.ranks import require_devices
 from doctune.training.record import RunRecord, now
 from doctune.training.tasks.choice import prepare_task
+from doctune.training.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ def train(config: Config, run: Path) -> float:
 
 
 def _train(config: Config, run: Path) -> float:
-    _quieten_libraries()
+    quieten_libraries()
     L.seed_everything(config.seed, workers=True, verbose=False)
     record = RunRecord(run / "environment.json")
     record.check_config(asdict(config))
@@ -50,15 +52,14 @@ def _train(config: Config, run: Path) -> float:
     record.begin(describe_environment(), config.seed)
     log.info("%s", promise(config.seed, config.deterministic))
     with _phases(status, run):
+        require_devices(config.trainer)
         status.update(phase="extracting")
         task = prepare_task(config, run, record)
         record.update(task=task.name)
         if not (run / "data" / "baselines.json").exists():
             task.judge_baselines(run)
-        training = fit(config, run, task, status, record)
-        status.update(phase="testing")
-        _judge(training, run, record)
-        task.export(config, training.module, run / "model", record)
+        module = _trained(config, run, task, status, record)
+        task.export(config, module, run / "model", record)
         status.update(phase="reporting")
         record.update(finished_at=now())
         summary = write_report(run)
@@ -66,24 +67,21 @@ def _train(config: Config, run: Path) -> float:
     return float(record.facts["best_score"])
 
 
+def _trained(config: Config, run: Path, task: Task, status: StatusFile, record: RunRecord) -> FineTunedModule:
+    """The module with its best weights, which have been judged, by one process or several."""
+    if config.trainer.devices > 1:
+        return fit_together(config, run, task, status, record)
+    training = fit(config, run, task, status, record)
+    status.update(phase="testing")
+    judge(training, run, record)
+    return training.module
+
+
 def is_finished(run: Path, config: Config, record: RunRecord) -> bool:
     """Whether there is nothing left to do: all of the run was made, for as many epochs as are asked for now."""
     if "finished_at" not in record.facts or not (run / "report" / "summary.txt").exists():
         return False
     return record.facts["stopped"] != "max_epochs" or config.trainer.max_epochs <= record.facts["max_epochs"]
-
-
-def _judge(training: Training, run: Path, record: RunRecord) -> None:
-    """Give the module its best weights, predict validation and test documents."""
-    load_best(training, run, record)
-    for alarm in record.facts.get("alarms", []):
-        if alarm["cleared"] is None:
-            record.keep(alarm["message"])
-    # The curves have this validation already, at its epoch; a second point at their end would look like a jump.
-    loggers, training.trainer.loggers = training.trainer.loggers, []
-    training.trainer.validate(training.module, training.datamodule, verbose=False)
-    training.trainer.loggers = loggers
-    training.trainer.test(training.module, training.datamodule, verbose=False)
 
 
 def _next_steps(run: Path, hints: Mapping[str, str]) -> str:
@@ -146,20 +144,3 @@ def _end(status: StatusFile, phase: str) -> None:
 
 def _shown(run: Path) -> Path:
     return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
-
-
-def _quieten_libraries() -> None:
-    """Keep what Lightning says to developers out of users' logs."""
-    transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda", "matplotlib"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # The run folder has Hydra's files in it already, and metrics.csv goes beside them.
-    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*number of training batches .* smaller than the logging interval.*")
-    # A frozen encoder is meant to be in evaluation mode, and resuming within an epoch is what ResumePoints is for.
-    warnings.filterwarnings("ignore", ".*module\\(s\\) in eval mode at the start of training.*")
-    warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch ended.*")
-    warnings.filterwarnings("ignore", ".*Trying to infer the `batch_size`.*")
-    warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*optimizer.step.*")

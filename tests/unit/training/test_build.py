@@ -28,12 +28,6 @@ def test_16_mixed_on_a_cpu_falls_back_and_says_so(monkeypatch):
     assert sentence == "trainer.precision=16-mixed needs a CUDA device, and there is none: 32 is used."
 
 
-def test_a_gpu_that_is_not_there_is_said(compose, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"there is no CUDA device here\. Use trainer=auto or trainer=cpu"):
-        build.trainer(compose("trainer=gpu"), tmp_path, "32", [], [])
-
-
 def test_auto_is_16_mixed_on_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert build.resolve_precision(TrainerConfig()) == ("16-mixed", None)

@@ -9,6 +9,10 @@ def test_derived_batch_sizes(compose):
     assert (trainer.device_batch_size(), trainer.accumulation()) == (8, 4)
     trainer = compose("trainer.effective_batch_size=32").trainer
     assert (trainer.device_batch_size(), trainer.accumulation()) == (32, 1)
+    trainer = compose("trainer=ddp", "trainer.devices=4", "trainer.effective_batch_size=32").trainer
+    assert (trainer.device_batch_size(), trainer.accumulation()) == (8, 1)
+    trainer.micro_batch_size = 2
+    assert (trainer.device_batch_size(), trainer.accumulation()) == (2, 4)
 
 
 def test_seed_zero_is_a_seed(compose):
@@ -86,6 +90,46 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
             "trainer.effective_batch_size=10 is not a multiple of trainer.micro_batch_size=4: choose 8 or 12.",
         ),
         (["trainer.micro_batch_size=0"], "trainer.micro_batch_size=0 must be at least 1."),
+        (
+            ["trainer.devices=0"],
+            "trainer.devices=0 must be at least 1: say how many GPUs, or processes on a CPU, are to work together.",
+        ),
+        (["trainer=ddp", "trainer.devices=-1"], "trainer.devices=-1 must be at least 1: say how many GPUs, or"),
+        (
+            ["trainer.devices=2"],
+            "trainer.devices=2 needs trainer=ddp, where each has the whole model, or trainer=fsdp, where they share "
+            "it.",
+        ),
+        (["trainer.strategy=ring"], "trainer.strategy=ring is not a choice: auto, ddp, fsdp."),
+        (
+            ["trainer=ddp", "trainer.accelerator=mps"],
+            "trainer.devices=2: trainer.accelerator=mps has one device.",
+        ),
+        (
+            ["trainer=ddp", "trainer.devices=3"],
+            "trainer.effective_batch_size=16 is not a multiple of trainer.devices=3: choose 15 or 18.",
+        ),
+        (
+            ["trainer=ddp", "trainer.micro_batch_size=3"],
+            "trainer.effective_batch_size=16 is not a multiple of trainer.devices=2 times trainer.micro_batch_size=3: "
+            "choose 12 or 18.",
+        ),
+        (
+            ["trainer=fsdp", "data=squad"],
+            "trainer=fsdp is for classifiers of one window (data=ifmos); data=squad needs trainer=ddp.",
+        ),
+        (
+            ["model=minilm", "trainer=fsdp", "finetune=head"],
+            "trainer=fsdp shares what the optimiser holds, and finetune=head leaves little of it: use trainer=ddp.",
+        ),
+        (
+            ["model=minilm", "trainer=fsdp", "finetune=gradual"],
+            "trainer=fsdp cannot release layers while it trains, as finetune=gradual does: use trainer=ddp.",
+        ),
+        (
+            ["trainer=fsdp", "trainer.precision=16-mixed"],
+            "trainer=fsdp has no gradient scaler for trainer.precision=16-mixed: use bf16-mixed or 32.",
+        ),
         (
             ["model=minilm", "finetune.strategy=partial"],
             "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom.",

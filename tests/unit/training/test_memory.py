@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from doctune.training.memory import is_out_of_memory, release_memory, smaller_micro_batch
+from doctune.training.memory import fitting_micro_batch, is_out_of_memory, release_memory, smaller_micro_batch
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,9 @@ def test_memory_is_given_back_without_a_gpu_too():
     del held
     release_memory()
     assert watch() is None
+
+
+def test_a_micro_batch_that_once_fitted_fits_the_share_of_another_number_of_devices():
+    assert fitting_micro_batch(4, 16) == 4
+    assert fitting_micro_batch(4, 6) == 3
+    assert fitting_micro_batch(4, 1) == 1

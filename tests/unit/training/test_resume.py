@@ -78,11 +78,18 @@ def test_the_number_of_epochs_may_differ(make_run):
     assert found.overrides == ("trainer.max_epochs=9",)
 
 
+def test_the_number_of_processes_may_differ(make_run):
+    make_run("outputs/a")
+    found = resumption(["resume=outputs/a", "trainer.devices=2", "trainer.strategy=ddp"])
+    assert found.overrides == ("trainer.devices=2", "trainer.strategy=ddp")
+
+
 def test_nothing_else_may_differ(make_run):
     make_run("outputs/a")
     assert refusal("resume=outputs/a", "seed=1", "trainer.max_epochs=9", "optim.lr=1") == (
         "resume= goes on with the saved configuration, so seed=1 optim.lr=1 cannot be changed; only "
-        "trainer.max_epochs may differ. Start a new run for another configuration."
+        "trainer.max_epochs, trainer.devices and trainer.strategy may differ. Start a new run for another "
+        "configuration."
     )
 
 

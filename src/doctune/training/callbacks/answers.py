@@ -16,7 +16,7 @@ from doctune.scoring.squad import Version
 from doctune.training.callbacks.judged import JudgedPartWriter
 
 
-class AnswerWriter(JudgedPartWriter):
+class AnswerWriter(JudgedPartWriter[list[WindowSpans]]):
     """Collects the spans of `trainer.validate` and `trainer.test` and writes answers in the order of the questions.
 
     Validation inside `fit` is not written. For SQuAD 2.0 the threshold of giving no answer is chosen on the validation
@@ -36,24 +36,28 @@ class AnswerWriter(JudgedPartWriter):
         version: Version,
         remember: Callable[[float | None], None],
     ) -> None:
+        super().__init__()
         self._folder = folder
         self._questions = questions
         self._version: Version = version
         self._remember = remember
         self._threshold: float | None = None
-        self._spans: dict[int, list[WindowSpans]] = {}
 
     def collect(self, outputs: Any, batch: Any) -> None:
         """Keep the spans."""
         for place, spans in zip(batch["question"].tolist(), outputs["spans"], strict=True):
-            self._spans.setdefault(place, []).append(spans)
+            self.kept.setdefault(place, []).append(spans)
+
+    def together(self, shares: Sequence[dict[int, list[WindowSpans]]]) -> dict[int, list[WindowSpans]]:
+        """The windows of a question may be in several shares."""
+        places = {place for share in shares for place in share}
+        return {place: [spans for share in shares for spans in share.get(place, [])] for place in places}
 
     def write(self, part: str) -> None:
         """Write the questions in their order; with the validation part the threshold is chosen."""
         if part == "val":
             if self._version == "2.0":
-                self._threshold = no_answer_threshold(self._questions[part], self._spans)
+                self._threshold = no_answer_threshold(self._questions[part], self.kept)
             self._remember(self._threshold)
-        answered = answer_all(self._questions[part], self._spans, self._threshold)
-        self._spans = {}
+        answered = answer_all(self._questions[part], self.kept, self._threshold)
         write_answers(answered, self._folder / f"{part}.parquet", self._version)

@@ -31,7 +31,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class AttentionWriter(JudgedPartWriter):
+class AttentionWriter(JudgedPartWriter[list[float]]):
     """Collects the attention of `trainer.validate` and `trainer.test` and writes it in document order.
 
     A row per chunk: the document's id, which of its chunks that were read it is (from 0), its weight (of sum 1 per
@@ -51,18 +51,18 @@ class AttentionWriter(JudgedPartWriter):
         chunks: Mapping[str, DocumentChunks],
         texts: Callable[[Sequence[LabelledDocument]], Sequence[str]],
     ) -> None:
+        super().__init__()
         self._folder = folder
         self._documents = documents
         self._chunks = chunks
         self._texts = texts
-        self._weights: dict[int, list[float]] = {}
 
     def collect(self, outputs: Any, batch: Any) -> None:
         """Keep the weights of the chunks."""
         counts = batch["chunk_counts"].tolist()
         weights = outputs["attention"].float().cpu().split(counts)
         for index, row in zip(batch["index"].tolist(), weights, strict=True):
-            self._weights[index] = row.tolist()
+            self.kept[index] = row.tolist()
 
     def write(self, part: str) -> None:
         """Write the chunks in the order of the documents."""
@@ -75,7 +75,6 @@ class AttentionWriter(JudgedPartWriter):
                 group = range(start, min(start + _DOCUMENTS_PER_GROUP, num_documents))
                 rows = [row for index in group for row in self._rows(part, index)]
                 writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
-        self._weights = {}
 
     def _rows(self, part: str, index: int) -> list[dict[str, Any]]:
         """One row per chunk of a document."""
@@ -91,5 +90,5 @@ class AttentionWriter(JudgedPartWriter):
                 "end": end,
                 "text": text[start : min(end, start + EXCERPT_CHARS)],
             }
-            for number, ((start, end), weight) in enumerate(zip(spans, self._weights[index], strict=True))
+            for number, ((start, end), weight) in enumerate(zip(spans, self.kept[index], strict=True))
         ]

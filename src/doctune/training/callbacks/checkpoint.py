@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
@@ -40,6 +41,7 @@ class NamedCheckpoint(ModelCheckpoint):
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
+        self._named_at = datetime.now()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best, and the last in any case: Lightning 2.6 leaves it out where the epoch was no better."""
@@ -64,6 +66,11 @@ class NamedCheckpoint(ModelCheckpoint):
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict(state_dict | paths | {"best_k_models": best, "dirpath": self.dirpath})
 
+    def _get_metric_interpolated_filepath_name(self, monitor_candidates: Any, trainer: Trainer, *args: Any) -> str:
+        """The same for all processes, whatever their clocks say."""
+        self._named_at = trainer.strategy.broadcast(datetime.now())
+        return super()._get_metric_interpolated_filepath_name(monitor_candidates, trainer, *args)
+
     def format_checkpoint_name(
         self, metrics: dict[str, Tensor], filename: str | None = None, ver: int | None = None, prefix: str | None = None
     ) -> str:
@@ -71,7 +78,7 @@ class NamedCheckpoint(ModelCheckpoint):
         if filename == self.CHECKPOINT_NAME_LAST:
             return str(Path(self.dirpath or "") / f"{filename}{self.FILE_EXTENSION}")
         epoch = int(metrics["epoch"]) + 1
-        name = f"{self._prefix}_{datetime.now():%Y%m%d_%H%M%S}_epoch{epoch:03d}_loss{_loss(metrics):.4f}"
+        name = f"{self._prefix}_{self._named_at:%Y%m%d_%H%M%S}_epoch{epoch:03d}_loss{_loss(metrics):.4f}"
         version = f"-v{ver}" if ver is not None else ""
         return str(Path(self.dirpath or "") / f"{name}{version}{self.FILE_EXTENSION}")
 
@@ -97,6 +104,12 @@ class Provenance(Callback):
             "config": self._config,
             **self._origin,
         }
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """What `Provenance` has written into a checkpoint."""
+    found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["doctune"]
+    return found
 
 
 def _loss(metrics: dict[str, Any]) -> float:

@@ -21,6 +21,7 @@ from doctune.corpus.division import LabelledDocument
 from doctune.labels import Labels
 from doctune.reports import plots
 from doctune.training.callbacks.dashboard import escaped, excerpt
+from doctune.training.collectives import gathered
 
 # Thresholds at whole percents; TensorBoard cannot take more than 127.
 INTERVALS = 101
@@ -45,8 +46,7 @@ class EpochConfusions(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count; a validation that was cut short is done again from its start."""
-        is_of_epoch = trainer.state.fn == "fit" and trainer.is_global_zero
-        self._counts = ValidationCounts(len(self._labels)) if is_of_epoch else None
+        self._counts = ValidationCounts(len(self._labels)) if trainer.state.fn == "fit" else None
 
     def on_validation_batch_end(
         self,
@@ -65,11 +65,13 @@ class EpochConfusions(Callback):
         """Write everything before the epoch's checkpoint is saved, so that none is missing after it."""
         if self._counts is None:
             return
-        step = trainer.global_step - 1
-        self._write_confusion(self._counts, trainer.current_epoch + 1, step)
-        self._write_curves(self._counts, step)
+        shares, self._counts = gathered(self._counts), None
+        if not shares:  # the main process has them
+            return
+        counts, step = sum(shares[1:], start=shares[0]), trainer.global_step - 1
+        self._write_confusion(counts, trainer.current_epoch + 1, step)
+        self._write_curves(counts, step)
         self._logger.experiment.flush()
-        self._counts = None
 
     def _write_confusion(self, counts: ValidationCounts, epoch: int, step: int) -> None:
         if len(self._labels) <= DRAWN_LABELS:
@@ -129,11 +131,13 @@ class WorstMistakes(Callback):
             for (index, truth, predicted), row in zip(answers, chances, strict=True)
             if predicted != truth
         ]
-        self._mistakes = sorted([*self._mistakes, *found], key=Mistake.rank)[:WORST_MISTAKES]
+        self._mistakes = _worst([*self._mistakes, *found])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write it at the step of the test's own metrics."""
-        if trainer.is_global_zero:
+        shares = gathered(self._mistakes)
+        if shares:  # the main process has them
+            self._mistakes = _worst([mistake for share in shares for mistake in share])
             self._logger.experiment.add_text("test/worst_mistakes", self._mistakes_table(), trainer.global_step)
             self._logger.experiment.flush()
 
@@ -161,6 +165,10 @@ class Mistake:
         return -self.probability, self.index
 
 
+def _worst(mistakes: Sequence[Mistake]) -> list[Mistake]:
+    return sorted(mistakes, key=Mistake.rank)[:WORST_MISTAKES]
+
+
 class ValidationCounts:
     """What the charts of a validation are drawn from; its size does not depend on the number of documents.
 
@@ -181,6 +189,14 @@ class ValidationCounts:
         documents = np.arange(len(truth))
         np.add.at(self.positive, (truth, intervals[documents, truth]), 1)
         np.add.at(self.confusion, (truth, probabilities.argmax(axis=1)), 1)
+
+    def __add__(self, other: ValidationCounts) -> ValidationCounts:
+        """Both validations together."""
+        total = ValidationCounts(len(self.confusion))
+        total.confusion = self.confusion + other.confusion
+        total.everywhere = self.everywhere + other.everywhere
+        total.positive = self.positive + other.positive
+        return total
 
     def most_frequent(self, num_labels: int) -> list[int]:
         """The ids of the labels with the most documents, at most so many, in id order; only those that have any."""

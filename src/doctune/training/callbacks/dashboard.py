@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import custom_scalars, hparams
 
 from doctune.training.callbacks.history import History
+from doctune.training.collectives import whole
 from doctune.training.config import Config
 
 # Curves that are read together: title -> tags.
@@ -54,7 +55,7 @@ class GradientNorm(Callback):
             return
         weights = (weight for group in optimizer.param_groups for weight in group["params"])
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        pl_module.log("train/grad_norm", whole(torch.nn.utils.get_total_norm(gradients)))
 
 
 class EpochCurves(Callback):

@@ -18,6 +18,11 @@ class GradualUnfreezing(Callback):
     def __init__(self, net: PreTrainedModel) -> None:
         self._net = net
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Release all: DDP reduces the gradients of those weights only that learn when it is set up."""
+        if stage == "fit" and trainer.world_size > 1:
+            release(self._net, len(encoder_layers(self._net)))
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Also in the middle of an epoch, where Lightning does not announce it again."""
         self._release(trainer.current_epoch)

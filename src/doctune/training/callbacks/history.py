@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
 from doctune.files import write_json
+from doctune.training.collectives import is_main, summed_numbers
 from doctune.training.data.batched import num_losses
 
 log = logging.getLogger(__name__)
@@ -19,13 +21,22 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Totals:
-    """What an epoch has added up; `objective` stays on the device while training, so that no step waits for it."""
+    """What an epoch has added up; `objective` stays on the device while training, so that no step waits for it.
+
+    Of several processes each has its share.
+    """
 
     objective: Any = 0.0
     documents: int = 0
     tokens: int = 0
     cells: int = 0
     seconds: float = 0.0
+
+    def of_all_processes(self, device: torch.device) -> Totals:
+        """The shares together; they took the time of one."""
+        shares = [float(self.objective), self.documents, self.tokens, self.cells]
+        objective, documents, tokens, cells = summed_numbers(shares, device)
+        return Totals(objective, int(documents), int(tokens), int(cells), self.seconds)
 
 
 class History(Callback):
@@ -45,10 +56,12 @@ class History(Callback):
         self._totals = Totals()
         self._pending: list[tuple[Any, int, int, int]] = []
         self._resumed_at = time.monotonic()
+        self._device = torch.device("cpu")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock, also in the middle of an epoch."""
         self._resumed_at = time.monotonic()
+        self._device = pl_module.device
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
@@ -75,8 +88,7 @@ class History(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the finished epoch; the training loop has validated already."""
-        self._totals.objective = float(self._totals.objective)
-        self.epochs.append(self._epoch(trainer))
+        self.epochs.append(self._epoch(trainer, self._totals.of_all_processes(self._device)))
         for logger in trainer.loggers:
             # Not through the module's log: Lightning would write it after the checkpoint of this epoch is saved, and a
             # run that is resumed from there would lack it. The step is that of the validation.
@@ -85,8 +97,7 @@ class History(Callback):
         if trainer.is_global_zero:
             write_json(self._path, self.epochs)
 
-    def _epoch(self, trainer: Trainer) -> dict[str, Any]:
-        totals = self._totals
+    def _epoch(self, trainer: Trainer, totals: Totals) -> dict[str, Any]:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         scores = {name.replace("/", "_"): value for name, value in metrics.items() if name.startswith("val/")}
         return {
@@ -105,12 +116,12 @@ class History(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The epochs and the totals so far, so that a resumed run's history is whole."""
-        return {"epochs": self.epochs, "totals": asdict(self._totals) | {"objective": float(self._totals.objective)}}
+        return {"epochs": self.epochs, "totals": asdict(self._totals.of_all_processes(self._device))}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what the run that is resumed has added up."""
         self.epochs = list(state_dict["epochs"])
-        self._totals = Totals(**state_dict["totals"])
+        self._totals = Totals(**state_dict["totals"]) if is_main() else Totals()
 
 
 def _cells(batch: Any) -> int:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Generic, TypeVar
 
 from lightning import Callback, LightningModule, Trainer
 
+from doctune.training.collectives import gathered
 
-class JudgedPartWriter(Callback, ABC):
+Kept = TypeVar("Kept")
+
+
+class JudgedPartWriter(Callback, ABC, Generic[Kept]):
     """Collects what `trainer.validate` and `trainer.test` give, and writes a part when it is over.
 
-    Validation inside `fit` is not written: only what the best checkpoint says is.
+    Validation inside `fit` is not written: only what the best checkpoint says is. Of several processes each collects
+    its share, and the main one writes them together.
+
+    Attributes:
+        kept: what was given for the examples, by their places in the part.
     """
+
+    def __init__(self) -> None:
+        self.kept: dict[int, Kept] = {}
 
     @abstractmethod
     def collect(self, outputs: Any, batch: Any) -> None:
@@ -20,7 +32,11 @@ class JudgedPartWriter(Callback, ABC):
 
     @abstractmethod
     def write(self, part: str) -> None:
-        """Write "val" or "test", and forget it."""
+        """Write "val" or "test" from all that was kept."""
+
+    def together(self, shares: Sequence[dict[int, Kept]]) -> dict[int, Kept]:
+        """What several processes have kept; an example is in one share."""
+        return dict(_items(shares))
 
     def on_validation_batch_end(
         self,
@@ -44,8 +60,19 @@ class JudgedPartWriter(Callback, ABC):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the validation part."""
         if trainer.state.fn == "validate":
-            self.write("val")
+            self._finish("val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the test part."""
-        self.write("test")
+        self._finish("test")
+
+    def _finish(self, part: str) -> None:
+        shares = gathered(self.kept)
+        if shares:  # the main process has them
+            self.kept = self.together(shares)
+            self.write(part)
+        self.kept = {}
+
+
+def _items(shares: Iterable[dict[int, Kept]]) -> Iterable[tuple[int, Kept]]:
+    return (item for share in shares for item in share.items())

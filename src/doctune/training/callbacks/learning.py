@@ -13,6 +13,7 @@ from torch import Tensor
 from doctune.errors import ConfigError, TrainingError
 from doctune.training.alarms import Alarms
 from doctune.training.callbacks.step_checks import is_within_epoch
+from doctune.training.collectives import summed
 from doctune.training.data.batched import num_losses
 
 # Weight of the newest step in the smoothed training loss.
@@ -59,12 +60,11 @@ class Chance:
 
 @dataclass(frozen=True)
 class _Step:
-    """Where a loss was met: epoch from 1, optimiser step, learning rate, documents."""
+    """Where a loss was met: epoch from 1, optimiser step, learning rate."""
 
     epoch: int
     number: int
     rate: float
-    documents: int
 
 
 class LearningGuards(Callback):
@@ -100,7 +100,7 @@ class LearningGuards(Callback):
         self._monitor, self._mode = monitor, mode
         self._explosion, self._weight_ratio = explosion, weight_ratio
         self._alarms = alarms
-        self._window: list[tuple[Tensor, int]] = []
+        self._window: list[Tensor] = []  # (2,) each: the loss of a micro-batch and its documents
         self._unread: list[tuple[_Step, Tensor]] = []
         self._smoothed: float | None = None
         self._lowest = math.inf
@@ -125,8 +125,9 @@ class LearningGuards(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Keep the plain loss of a finished step, and look at the kept ones now and then."""
-        if batch["scale"]:
-            self._window.append((outputs["cross_entropy"], num_losses(batch)))
+        loss = outputs["cross_entropy"]
+        share = torch.stack([loss, loss.new_full((), num_losses(batch))])
+        self._window.append(share if batch["scale"] else torch.zeros_like(share))  # a stand-in counts nothing
         if batch["ends_step"]:
             self._end_step(trainer)
         if batch["ends_step"] and trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -150,22 +151,21 @@ class LearningGuards(Callback):
 
     def _end_step(self, trainer: Trainer) -> None:
         """Only finished steps count: a window that is cut short is done again by the run that goes on."""
-        if not self._window:  # this rank has had a stand-in only
-            return
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        documents = sum(count for _, count in self._window)
-        step = _Step(trainer.current_epoch + 1, trainer.global_step, rate, documents)
-        self._unread.append((step, torch.stack([loss for loss, _ in self._window]).sum()))
+        step = _Step(trainer.current_epoch + 1, trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"])
+        self._unread.append((step, torch.stack(self._window).sum(dim=0)))
         self._window = []
 
     def _read(self) -> None:
-        """Look at the losses since the last look, all at once, so that a GPU is not waited for each time."""
+        """Look at the losses since the last look, all at once, so that a GPU is not waited for each time.
+
+        All processes see the losses of all, so that they decide alike.
+        """
         if not self._unread:
             return
-        losses = torch.stack([loss for _, loss in self._unread]).tolist()
+        sums = summed(torch.stack([share for _, share in self._unread])).tolist()
         unread, self._unread = self._unread, []
-        for (step, _), loss in zip(unread, losses, strict=True):
-            self._check_step(step, loss / step.documents)
+        for (step, _), (loss, documents) in zip(unread, sums, strict=True):
+            self._check_step(step, loss / documents)
 
     def _check_step(self, step: _Step, loss: float) -> None:
         if not math.isfinite(loss):

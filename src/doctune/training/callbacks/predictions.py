@@ -18,29 +18,28 @@ from doctune.labels import Labels
 from doctune.training.callbacks.judged import JudgedPartWriter
 
 
-class PredictionWriter(JudgedPartWriter):
+class PredictionWriter(JudgedPartWriter[NDArray[np.float32]]):
     """Collects the logits of `trainer.validate` and `trainer.test` and writes them in document order.
 
     Validation inside `fit` is not written: only the best checkpoint's predictions are.
     """
 
     def __init__(self, folder: Path, labels: Labels, documents: Mapping[str, Sequence[LabelledDocument]]) -> None:
+        super().__init__()
         self._folder = folder
         self._labels = labels
         self._documents = documents
-        self._logits: dict[int, NDArray[np.float32]] = {}
 
     def collect(self, outputs: Any, batch: Any) -> None:
         """Keep the logits."""
         logits = outputs["logits"].float().cpu().numpy()
         for index, row in zip(batch["index"].tolist(), logits, strict=True):
-            self._logits[index] = row
+            self.kept[index] = row
 
     def write(self, part: str) -> None:
         """Write the documents in their order."""
         documents = self._documents[part]
-        logits = np.stack([self._logits[index] for index in range(len(documents))])
-        self._logits = {}
+        logits = np.stack([self.kept[index] for index in range(len(documents))])
         chances = probabilities(logits)
         table = pa.table(
             {

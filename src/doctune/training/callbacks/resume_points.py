@@ -21,12 +21,14 @@ from lightning import Callback, LightningModule, Trainer
 
 from doctune.training.callbacks.checkpoint import NamedCheckpoint
 from doctune.training.callbacks.step_checks import is_within_epoch
+from doctune.training.collectives import highest, is_together
 from doctune.training.memory import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
 # SIGUSR1 is what SLURM sends before it takes a machine away; Windows has no such signal.
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+_GO_ON, _SAVE, _STOP = range(3)
 _PROGRESS = "epoch_loop.batch_progress"
 _VALIDATION_PROGRESS = "epoch_loop.val_loop.batch_progress"
 
@@ -81,9 +83,13 @@ class ResumePoints(Callback):
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, NamedCheckpoint):
                 callback.keep_check(trainer)
-        if batch_idx > 0 and (self._is_due(trainer.global_step) or self._signal):
+        # The clocks and signals of several processes differ, and they must save and stop at the same step.
+        wish = highest(
+            _STOP if self._signal else _SAVE if self._is_due(trainer.global_step) else _GO_ON, pl_module.device
+        )
+        if batch_idx > 0 and wish != _GO_ON:
             self._save(trainer)
-        if self._signal:
+        if wish == _STOP:
             self._stop(trainer)
 
     def on_validation_batch_start(
@@ -91,15 +97,21 @@ class ResumePoints(Callback):
     ) -> None:
         """Do not let a signal wait for the end of a long validation: it is done again from its start.
 
-        One within an epoch is waited for: Lightning would go on with the next step instead of doing it again.
+        Several processes have different numbers of batches, and so no place where they could agree. One within an epoch
+        is waited for: Lightning would go on with the next step instead of doing it again.
         """
-        if self._signal and trainer.state.fn == "fit" and not is_within_epoch(trainer):
+        if self._signal and trainer.state.fn == "fit" and not is_together() and not is_within_epoch(trainer):
             self._save(trainer)
             self._stop(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """When memory ran out, weights and optimiser are those of the last finished step: save them."""
+        """When memory ran out, weights and optimiser are those of the last finished step: save them.
+
+        One of several processes cannot save alone: they go on from the last checkpoint.
+        """
         self._stop_listening()
+        if is_together():
+            return
         progress = trainer.fit_loop.epoch_loop.batch_progress
         is_epoch_done = progress.is_last_batch and progress.current.completed == progress.current.ready
         has_steps = is_epoch_done or progress.current.completed >= self._accumulation
@@ -109,7 +121,7 @@ class ResumePoints(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the signals back; one that came after the last step was saved still ends the run."""
         self._stop_listening()
-        if self._signal:
+        if highest(bool(self._signal), pl_module.device):
             self._stop(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -130,17 +142,17 @@ class ResumePoints(Callback):
         is_step = self._every_n_steps is not None and step % self._every_n_steps == 0
         return is_step or (self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds)
 
-    def _save(self, trainer: Trainer) -> Path:
+    def _save(self, trainer: Trainer) -> None:
         name = f"step_{datetime.now():%Y%m%d_%H%M%S}_step{trainer.global_step:07d}.ckpt"
         trainer.save_checkpoint(self._folder / name)
         self._saved_at = time.monotonic()
-        saved = sorted(self._folder.glob("step_*_step*.ckpt"), key=_step_and_time)
-        for old in saved[: -self._keep]:
-            old.unlink()
-        return self._folder / name
+        if trainer.is_global_zero:
+            saved = sorted(self._folder.glob("step_*_step*.ckpt"), key=_step_and_time)
+            for old in saved[: -self._keep]:
+                old.unlink()
 
     def _stop(self, trainer: Trainer) -> None:
-        log.warning("%s: the run stops after step %d, which is saved.", self._signal, trainer.global_step)
+        log.warning("%s: the run stops after step %d, which is saved.", self._signal or "A signal", trainer.global_step)
         raise KeyboardInterrupt
 
     def _on_signal(self, number: int, _: Any) -> None:

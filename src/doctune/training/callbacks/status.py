@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -31,15 +32,24 @@ class StatusFile:
 
     `started_at` is when this object was made, so that a run which is resumed starts anew. An ended run has no time
     left.
+
+    Args:
+        path: the file.
+        writes: False in a process that works beside the one which writes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self._path = path
+        self._writes = writes
         self._fields: dict[str, Any] = dict.fromkeys(
             ("phase", "epoch", "epochs", "step", "steps", "train_loss", "monitor", "value", "gap_status", "rate")
         )
         self._fields |= {"eta_low_s": None, "eta_high_s": None, "updated_at": None, "pid": os.getpid()}
         self._fields |= {"started_at": _now(), "host": platform.node()}
+
+    def take_up(self) -> None:
+        """Go on with what the file says: another process of this run has written it."""
+        self._fields |= json.loads(self._path.read_text(encoding="utf-8"))
 
     def update(self, **fields: Any) -> None:
         """Change fields and write the file whole."""
@@ -50,6 +60,8 @@ class StatusFile:
 
     def _write(self) -> None:
         """Windows lets no file be replaced while another process reads it; that must not end a run."""
+        if not self._writes:
+            return None
         for _ in range(_ATTEMPTS):
             try:
                 return write_json(self._path, self._fields)

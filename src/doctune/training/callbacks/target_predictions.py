@@ -24,7 +24,7 @@ from doctune.training.callbacks.judged import JudgedPartWriter
 ThresholdsByTarget = dict[str, list[float]]
 
 
-class TargetPredictionWriter(JudgedPartWriter):
+class TargetPredictionWriter(JudgedPartWriter[tuple[NDArray[np.float32], ...]]):
     """Collects the logits of `trainer.validate` and `trainer.test` and writes them in the order of the texts.
 
     Beside id, path and text there are for each target the columns `<target>/truth` and `<target>/prediction`, lists of
@@ -47,24 +47,23 @@ class TargetPredictionWriter(JudgedPartWriter):
         documents: Mapping[str, Sequence[LabelledDocument]],
         remember: Callable[[ThresholdsByTarget], None],
     ) -> None:
+        super().__init__()
         self._folder = folder
         self._targets = targets
         self._texts = texts
         self._documents = documents
         self._remember = remember
         self._thresholds: ThresholdsByTarget = {}
-        self._logits: dict[int, tuple[NDArray[np.float32], ...]] = {}
 
     def collect(self, outputs: Any, batch: Any) -> None:
         """Keep the logits."""
         logits = [each.float().cpu().numpy() for each in outputs["logits"]]
         for row, index in enumerate(batch["index"].tolist()):
-            self._logits[index] = tuple(each[row] for each in logits)
+            self.kept[index] = tuple(each[row] for each in logits)
 
     def write(self, part: str) -> None:
         """Write the texts in their order; with the validation part the thresholds are chosen."""
-        rows = [self._logits[index] for index in range(len(self._texts[part]))]
-        self._logits = {}
+        rows = [self.kept[index] for index in range(len(self._texts[part]))]
         logits = [np.stack(each) for each in zip(*rows, strict=True)]
         if part == "val":
             self._thresholds = chosen_thresholds(self._targets, self._texts[part], logits)

@@ -105,7 +105,7 @@ class BatchedDataModule(LightningDataModule, ABC):
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """The examples that choose, and the sample of training examples that the gap compares them with."""
         sample = self._training_sample()
-        sampled = in_length_order(self.lengths("train")[sample], self._plan.micro)
+        sampled = self._in_length_order(self.lengths("train")[sample])
         moved = [micro._replace(indices=tuple(sample[list(micro.indices)].tolist())) for micro in sampled]
         return [self._evaluation_loader("val"), self._fixed_loader("train", moved)]
 
@@ -128,12 +128,14 @@ class BatchedDataModule(LightningDataModule, ABC):
         return replace(self._plan, rank=self.trainer.global_rank, num_ranks=self.trainer.world_size)
 
     def _evaluation_loader(self, part: str) -> DataLoader[Batch]:
-        return self._fixed_loader(part, in_length_order(self.lengths(part), self._plan.micro))
+        return self._fixed_loader(part, self._in_length_order(self.lengths(part)))
+
+    def _in_length_order(self, lengths: NDArray[np.int64]) -> list[MicroBatch]:
+        plan = self._ranked_plan()
+        return in_length_order(lengths, plan.micro, plan.rank, plan.num_ranks)
 
     def _fixed_loader(self, part: str, batches: Sequence[MicroBatch]) -> DataLoader[Batch]:
-        plan = self._ranked_plan()
-        mine = batches[plan.rank :: plan.num_ranks]
-        return self._loader(FixedBatches(self.examples(part), mine), batch_size=None)
+        return self._loader(FixedBatches(self.examples(part), batches), batch_size=None)
 
     def _loader(self, dataset: Any, **batching: Any) -> DataLoader[Batch]:
         return DataLoader(

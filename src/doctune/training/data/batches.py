@@ -177,7 +177,13 @@ def repeats_before(drawn: Ids) -> Ids:
     return repeats
 
 
-def in_length_order(lengths: Sequence[int] | NDArray[np.int64], size: int) -> list[MicroBatch]:
-    """Batches for evaluation: longest first, so that memory runs out at once or never."""
-    order = np.argsort(-np.asarray(lengths), kind="stable")
+def in_length_order(
+    lengths: Sequence[int] | NDArray[np.int64], size: int, rank: int = 0, num_ranks: int = 1
+) -> list[MicroBatch]:
+    """A rank's batches for evaluation: longest first, so that memory runs out at once or never.
+
+    Each document is in one batch of one rank. Documents are dealt out, not batches, so that no rank has none unless
+    there are fewer documents than ranks.
+    """
+    order = np.argsort(-np.asarray(lengths), kind="stable")[rank::num_ranks]
     return [MicroBatch(tuple(order[start : start + size].tolist()), 1.0) for start in range(0, len(order), size)]

@@ -66,7 +66,7 @@ class ClassificationModule(FineTunedModule):
         """The loss of a micro-batch, see `FineTunedModule`."""
         logits, labels = self._outputs(batch)["logits"], batch["labels"]
         plain = F.cross_entropy(logits.detach(), labels, reduction="sum")
-        return self._trained(self.loss(logits, labels), plain, batch, len(labels))
+        return self._trained(self.loss(logits, labels), plain, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """`logits` (B, L); the second loader is the sample of training documents, of which only the loss is kept."""

@@ -8,14 +8,16 @@ from typing import Any
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from transformers import PreTrainedModel
 
 from doctune.nets.adapters import saved_weights
-from doctune.nets.parameters import parameter_groups
+from doctune.nets.parameters import encoder_layers, parameter_groups
 from doctune.training.optim import Optimisation, adamw, with_schedule
+from doctune.training.ranks import shard
 
 Batch = dict[str, Any]
 _NET = "net."
@@ -41,6 +43,11 @@ class FineTunedModule(LightningModule):
         self.optimisation = optimisation
         self._releases_layers = releases_layers
         self.val_loss, self.train_eval_loss, self.test_loss = MeanMetric(), MeanMetric(), MeanMetric()
+
+    def configure_model(self) -> None:
+        """Share the weights among the processes where Lightning's strategy has a mesh of them."""
+        if self.device_mesh is not None and not isinstance(self.net, FSDPModule):
+            shard(self.net, encoder_layers(self.net), self.device_mesh["data_parallel"])
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # for all overloads
         """What a checkpoint holds: of an adapted net its adapters and heads, since its base is to be had again."""
@@ -104,14 +111,13 @@ class FineTunedModule(LightningModule):
         if gradient_clip_val:
             clip_grad_norm_((p for group in optimizer.param_groups for p in group["params"]), gradient_clip_val)
 
-    def _trained(self, objective: Tensor, cross_entropy: Tensor, batch: Batch, examples: int) -> dict[str, Tensor]:
+    def _trained(self, objective: Tensor, cross_entropy: Tensor, batch: Batch) -> dict[str, Tensor]:
         """What a training step gives.
 
         `loss` is the micro-batch's share of the effective batch's mean, times the accumulation. The others are what
         callbacks add up: the `objective` (weighted, smoothed) and the plain `cross_entropy`, sums over the
         examples.
         """
-        self.log("train/loss_step", objective.detach() / examples, on_step=True, on_epoch=False, prog_bar=True)
         return {
             "loss": objective * batch["scale"],
             "objective": objective.detach(),

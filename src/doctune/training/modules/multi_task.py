@@ -96,7 +96,7 @@ class MultiTaskModule(FineTunedModule):
             self.log_dict(dict(zip(names, self.balance.current_weights(), strict=True)))
         # Both are means over the effective batch's texts already; a stand-in of a rank that has none left adds nothing.
         texts = batch["scale"] or 1.0
-        return self._trained(objective / texts, plain / texts, batch, len(batch["index"]))
+        return self._trained(objective / texts, plain / texts, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, tuple[Tensor, ...]]:
         """`logits` (B, L) of each target; of the second loader, the sample of training texts, only the loss is kept."""
@@ -145,7 +145,8 @@ class MultiTaskModule(FineTunedModule):
         return {"logits": logits}
 
     def _log_scores(self, stage: str, loss: TargetLoss, metrics: TargetMetrics) -> None:
-        means = dict(zip((target.name for target in self.net.targets), loss.means().tolist(), strict=True))
+        with loss.sync_context():  # of all processes
+            means = dict(zip((target.name for target in self.net.targets), loss.means().tolist(), strict=True))
         scores = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
         losses = {f"{stage}/{name}/loss": value for name, value in means.items()}
         self.log_dict({f"{stage}/loss": loss.compute(), **scores}, prog_bar=True)
@@ -181,6 +182,24 @@ class TargetLoss(Metric):
         return self.totals / self.counts.clamp_min(1)
 
 
+class Counts(Metric):
+    """How many texts knew each of K targets; all processes together."""
+
+    counts: Tensor
+
+    def __init__(self, num_targets: int) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(num_targets, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, place: int, count: int) -> None:
+        """Add texts that know the target at this place."""
+        self.counts[place] += count
+
+    def compute(self) -> Tensor:
+        """(K,)."""
+        return self.counts
+
+
 class TargetMetrics(nn.Module):
     """The scores of each target over the texts that know it, and `f1_macro`, the mean of theirs.
 
@@ -192,14 +211,14 @@ class TargetMetrics(nn.Module):
         super().__init__()
         self._targets = tuple(targets)
         self._metrics = nn.ModuleList(_metrics(target) for target in targets)
-        self._seen = [0] * len(self._targets)
+        self._seen = Counts(len(self._targets))
 
     def update(self, logits: Sequence[Tensor], truths: Sequence[Tensor]) -> None:
         """Take in logits (B, L) and the truth, (B,) or (B, L), of each target."""
         for place, (metrics, scores, truth) in enumerate(zip(self._metrics, logits, truths, strict=True)):
             known = (truth if truth.ndim == 1 else truth[:, 0]) != MISSING
             if known.any():
-                self._seen[place] += int(known.sum())
+                self._seen.update(place, int(known.sum()))
                 found = scores[known].sigmoid() if truth.ndim == 2 else scores[known]
                 metrics.update(found, truth[known])  # type: ignore[operator]
 
@@ -207,7 +226,7 @@ class TargetMetrics(nn.Module):
         """`<target>/<metric>` of the targets that any text knew, and `f1_macro`."""
         judged = [
             (target.name, metrics.compute())  # type: ignore[operator]
-            for target, metrics, seen in zip(self._targets, self._metrics, self._seen, strict=True)
+            for target, metrics, seen in zip(self._targets, self._metrics, self._seen.compute().tolist(), strict=True)
             if seen
         ]
         scores = {f"{name}/{metric}": value for name, found in judged for metric, value in found.items()}
@@ -215,7 +234,7 @@ class TargetMetrics(nn.Module):
 
     def reset(self) -> None:
         """Forget what was taken in."""
-        self._seen = [0] * len(self._targets)
+        self._seen.reset()
         for metrics in self._metrics:
             metrics.reset()  # type: ignore[operator]
 

@@ -80,7 +80,7 @@ class QuestionAnsweringModule(FineTunedModule):
         start, end = self(batch)
         plain = self._losses(start, end, batch).sum()
         objective = self._losses(start, end, batch, self.label_smoothing).sum() if self.label_smoothing else plain
-        return self._trained(objective, plain, batch, len(batch["index"]))
+        return self._trained(objective, plain, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[WindowSpans]]:
         """The best `spans` of each window; the second loader is the sample of training windows, for their loss."""

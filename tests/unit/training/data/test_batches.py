@@ -178,3 +178,9 @@ def test_a_resumed_epoch_has_the_repeats_of_the_whole_one():
 def test_the_seed_of_views_is_that_of_the_epoch():
     assert {micro.seed for micro in epoch(LengthAwareBatches(LENGTHS[:30], BatchPlan(8), seed=5), 3)} == {(5, 3)}
     assert {(micro.seed, micro.repeats) for micro in in_length_order([5, 9, 7, 1], 3)} == {(None, ())}
+
+
+def test_each_document_is_judged_by_one_rank_and_no_rank_has_none():
+    lengths = [5, 9, 7, 1, 3]
+    shares = [[micro.indices for micro in in_length_order(lengths, 2, rank, 3)] for rank in range(3)]
+    assert shares == [[(1, 4)], [(2, 3)], [(0,)]]
