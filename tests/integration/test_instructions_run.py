@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 import torch
 from lightning import Callback
 
+from doctune.cli.main import main
 from doctune.inference.generation import Sampling
 from doctune.inference.generator import load_generator
 from doctune.training import build
@@ -177,21 +179,26 @@ class Kill(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-# Of 20 batches: 8 end the check after step 4, which is saved with the 9th; 17 are in the window after step 8.
-@pytest.mark.parametrize("batches", [9, 17])
-def test_a_killed_run_ends_as_if_it_had_never_been_killed(batches, compose, recipe, whole_run, monkeypatch, tmp_path):
-    config = compose(*recipe)
+def killed(monkeypatch, config, run, batches):
+    """Train in a forked process that dies after so many batches."""
     with monkeypatch.context() as patched:
         stock = build.stock_callbacks
         patched.setattr(build, "stock_callbacks", lambda config: [*stock(config), Kill(batches)])
         child = os.fork()
         if child == 0:
             try:
-                train(config, tmp_path)
+                train(config, run)
             finally:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status)
+
+
+# Of 20 batches: 8 end the check after step 4, which is saved with the 9th; 17 are in the window after step 8.
+@pytest.mark.parametrize("batches", [9, 17])
+def test_a_killed_run_ends_as_if_it_had_never_been_killed(batches, compose, recipe, whole_run, monkeypatch, tmp_path):
+    config = compose(*recipe)
+    killed(monkeypatch, config, tmp_path, batches)
     train(config, tmp_path)
     ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (tmp_path, whole_run))
     assert ours["global_step"] == theirs["global_step"]
@@ -213,6 +220,67 @@ def test_packing_trains_on_every_conversation_in_fewer_rows(compose, recipe, tmp
     assert report["samples"] == []
     assert "f1" not in report["test"]
     assert report["test"]["perplexity"] < report["baselines"]["untrained"]["test"]["perplexity"]
+
+
+@pytest.fixture(scope="module", params=["lora", "qlora"])
+def adapted_run(request, compose, recipe, tmp_path_factory):
+    run = tmp_path_factory.mktemp(request.param)
+    train(compose(*recipe, f"finetune={request.param}", "finetune.rank=4"), run)
+    return run
+
+
+def test_a_decoder_learns_through_adapters_alone(adapted_run, tiny_mistral):
+    assert {path.name for path in (adapted_run / "model").glob("*.safetensors")} == {"adapter_model.safetensors"}
+    state = torch.load(adapted_run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all("lora_" in name for name in state if name.startswith("net."))
+    report = read(adapted_run, "report/report.json")
+    assert report["parameters"]["trainable"] < report["parameters"]["total"] / 2
+    assert report["test"]["perplexity"] < report["baselines"]["untrained"]["test"]["perplexity"]
+    assert read(adapted_run, "environment.json")["base"]["name"] == str(tiny_mistral)
+
+
+def test_an_adapter_on_its_base_writes_what_the_report_shows(adapted_run):
+    rows = [row for row in pq.read_table(adapted_run / "predictions/test.parquet").to_pylist() if row["prediction"]]
+    found = load_generator(adapted_run).generate([row["prompt"] for row in rows], Sampling(8))
+    assert [each.text for each in found] == [row["prediction"] for row in rows]
+
+
+def test_a_merged_decoder_agrees_and_needs_no_base(adapted_run, capsys):
+    prompts = ["What is the sum of two and three?", "What is the sum of six and one?"]
+    before = load_generator(adapted_run).generate(prompts, Sampling(8))
+    assert main(["export", str(adapted_run), "--merge"]) == 0
+    said = capsys.readouterr().out
+    assert f"on the val part of {adapted_run} (13 compared)." in said
+    assert float(re.search(r"differ by up to (\S+) on", said)[1]) < 1e-4
+    merged = adapted_run / "model/merged"
+    assert f"`doctune generate {merged}` and transformers take." in said
+    assert not (merged / "adapter_config.json").exists()
+    assert load_generator(merged).generate(prompts, Sampling(8)) == before
+
+
+def test_a_killed_adapter_run_ends_with_the_same_bits(compose, recipe, adapted_run, monkeypatch, tmp_path):
+    config = compose(*recipe, f"finetune={adapted_strategy(adapted_run)}", "finetune.rank=4")
+    killed(monkeypatch, config, tmp_path, 9)
+    train(config, tmp_path)
+    ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (tmp_path, adapted_run))
+    assert ours["state_dict"].keys() == theirs["state_dict"].keys()
+    assert all(torch.equal(ours["state_dict"][name], weight) for name, weight in theirs["state_dict"].items())
+    assert read(tmp_path, "training_metrics.json") == read(adapted_run, "training_metrics.json")
+
+
+def adapted_strategy(run):
+    return read(run, "environment.json")["config"]["finetune"]["strategy"]
+
+
+def test_a_language_model_is_compared_on_the_conversations_of_its_run(whole_run, capsys):
+    assert main(["export", str(whole_run), "--merge", "--documents", str(ROOT)]) == 2
+    assert capsys.readouterr().err == (
+        "doctune: A language model is compared on the conversations of its run: leave out --documents.\n"
+    )
+    assert main(["export", str(whole_run), "--int8"]) == 2
+    assert "writes text, and neither labels nor answers from documents, and is not exported to ONNX" in (
+        capsys.readouterr().err
+    )
 
 
 def test_prepare_writes_the_account_and_the_split_that_training_uses(compose, recipe, whole_run, tmp_path):

@@ -4,7 +4,8 @@ RUN is a run folder, its model/ folder, or a multirun folder, which stands for i
 one run, judged by its out-of-fold predictions. Every run is tested against the best one on the test documents that all
 have in common. --gate 'METRIC OP NUMBER' turns a release rule into an exit status: 0 if every run passes, 1 if one
 fails. Metrics are the test scores (f1_macro, accuracy, log_loss … of classifiers, f1 and exact_match of readers,
-f1_macro and emotion/f1_macro of runs with a target emotion among several), the same with val_ before them for
+f1_macro and emotion/f1_macro of runs with a target emotion among several, loss, perplexity and f1 of tuned language
+models), the same with val_ before them for
 validation, gap, gap_abs, seconds and parameters; OP is <, <=, > or >=.
 """
 

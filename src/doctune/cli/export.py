@@ -15,7 +15,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doctune.errors import ConfigError
+
 if TYPE_CHECKING:
+    from doctune.inference.artifact import Artifact
     from doctune.inference.export import Exported, ExportReport
     from doctune.inference.merge import Merged
 
@@ -45,25 +48,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print what it cost and gained."""
-    from doctune.inference.artifact import load_artifact, refuse_writer
-    from doctune.inference.examples import file_examples, validation_examples
+    from doctune.inference.artifact import GENERATION, load_artifact, refuse_writer
+    from doctune.inference.examples import file_examples, validation_examples, written_examples
     from doctune.inference.export import export
+    from doctune.inference.merge import merge_model
 
     artifact = load_artifact(args.run)
-    refuse_writer(artifact)
     run = artifact.folder.parent
-    examples = file_examples(args.documents, artifact) if args.documents else validation_examples(run, artifact)
-    if args.checkpoint is not None:
-        from doctune.inference.checkpoint import model_of_checkpoint
-
-        artifact = model_of_checkpoint(artifact, args.checkpoint, run / "exported" / args.checkpoint.stem)
-    if args.merge:
-        from doctune.inference.merge import merge_model
-
-        print(merged_as_text(merge_model(artifact, examples)))
+    if not args.merge:
+        refuse_writer(artifact)
+    if artifact.task == GENERATION:
+        if args.documents:
+            raise ConfigError("A language model is compared on the conversations of its run: leave out --documents.")
+        written = written_examples(run)
+        print(merged_as_text(merge_model(_of_checkpoint(args, artifact), written)))
         return 0
-    print(as_text(export(artifact, examples, int8=args.int8)))
+    examples = file_examples(args.documents, artifact) if args.documents else validation_examples(run, artifact)
+    chosen = _of_checkpoint(args, artifact)
+    if args.merge:
+        print(merged_as_text(merge_model(chosen, examples)))
+    else:
+        print(as_text(export(chosen, examples, int8=args.int8)))
     return 0
+
+
+def _of_checkpoint(args: argparse.Namespace, artifact: Artifact) -> Artifact:
+    """The artifact itself, or that of the checkpoint that is named."""
+    if args.checkpoint is None:
+        return artifact
+    from doctune.inference.checkpoint import model_of_checkpoint
+
+    return model_of_checkpoint(artifact, args.checkpoint, artifact.folder.parent / "exported" / args.checkpoint.stem)
 
 
 def merged_as_text(merged: Merged) -> str:
@@ -78,8 +93,8 @@ def merged_as_text(merged: Merged) -> str:
             "which the adapter was trained, in single precision."
         )
     lines.append(
-        f"Written to {merged.folder} ({merged.size_mb:.1f} MB): a model for itself, which `doctune predict "
-        f"{merged.folder}` and transformers take."
+        f"Written to {merged.folder} ({merged.size_mb:.1f} MB): a model for itself, which `doctune "
+        f"{'generate' if merged.is_writer else 'predict'} {merged.folder}` and transformers take."
     )
     return "\n".join(lines)
 

@@ -23,6 +23,7 @@ from doctune.corpus.division import LabelledDocument, SplitSettings, read_saved_
 from doctune.corpus.duplicates import DEFAULT_THRESHOLD, text_groups
 from doctune.corpus.instruction_tokens import InstructionTokens, tokenise_conversations
 from doctune.corpus.instructions import Instruction, InstructionFile
+from doctune.corpus.sieve import Sieve
 from doctune.corpus.splits import PARTS, holdout, leaking_groups
 from doctune.corpus.text_grouping import groups_of_texts
 from doctune.errors import DataError
@@ -196,7 +197,7 @@ def prepare_instructions(
     placed = _placed(files, names)
     rendered, refused = _rendered(placed, reading.template)
     tokens = tokenise_conversations(cache, reading.tokenizer, reading.max_length, rendered)
-    sieve = _Sieve(placed)
+    sieve = Sieve(placed, _row)
     sieve.leave_out("template", lambda each: refused.get(each.number, ""))
     sieve.leave_out("too_long", _is_too_long(tokens, reading))
     _require_any(files, sieve)
@@ -224,20 +225,6 @@ def describe_instructions(corpus: InstructionCorpus) -> str:
             *([f"{corpus.num_truncated:,} cut at the longest length"] if corpus.num_truncated else []),
         ]
     )
-
-
-class _Sieve:
-    """What is still in use, and the account of what has been left out."""
-
-    def __init__(self, placed: Sequence[PlacedInstruction]) -> None:
-        self.kept = list(placed)
-        self.left_out: list[AccountRow] = []
-
-    def leave_out(self, status: str, reason_of: Callable[[PlacedInstruction], str]) -> None:
-        """Leave out the conversations for which there is a reason; "" is none."""
-        reasons = [(each, reason_of(each)) for each in self.kept]
-        self.kept = [each for each, reason in reasons if not reason]
-        self.left_out += [_row(each, LEFT_OUT, status, reason) for each, reason in reasons if reason]
 
 
 def _row(placed: PlacedInstruction, part: str, status: str, reason: str) -> AccountRow:
@@ -324,7 +311,7 @@ def _is_too_long(tokens: InstructionTokens, reading: Reading) -> Callable[[Place
     return reason
 
 
-def _require_any(files: InstructionParts, sieve: _Sieve) -> None:
+def _require_any(files: InstructionParts, sieve: Sieve[PlacedInstruction]) -> None:
     if not any(each.given == "train" for each in sieve.kept):
         first = next(row for row in sieve.left_out)
         raise DataError(
@@ -358,7 +345,7 @@ def _stands_in(
 # --- the division and after it -----------------------------------------------------------------------------------
 
 
-def _divide(sieve: _Sieve, split: SplitSettings, given: Collection[str]) -> None:
+def _divide(sieve: Sieve[PlacedInstruction], split: SplitSettings, given: Collection[str]) -> None:
     if split.file is not None:
         _divide_by_file(sieve, split.file)
         return
@@ -377,7 +364,7 @@ def _divide(sieve: _Sieve, split: SplitSettings, given: Collection[str]) -> None
     sieve.kept = [*divided, *(each for each in sieve.kept if each.given != "train")]
 
 
-def _divide_by_file(sieve: _Sieve, file: Path) -> None:
+def _divide_by_file(sieve: Sieve[PlacedInstruction], file: Path) -> None:
     saved = read_saved_parts(file)
     sieve.leave_out("not_in_split", lambda each: "" if each.id in saved else f"{file} does not have it")
     sieve.kept = [replace(each, part=saved[each.id]) for each in sieve.kept]
@@ -393,7 +380,7 @@ def _divide_by_file(sieve: _Sieve, file: Path) -> None:
         )
 
 
-def _sample_training(sieve: _Sieve, max_train: int | None, seed: int) -> None:
+def _sample_training(sieve: Sieve[PlacedInstruction], max_train: int | None, seed: int) -> None:
     """Only those with the smallest hashes stay, so that their order in the file does not matter."""
     if max_train is None:
         return
@@ -403,7 +390,7 @@ def _sample_training(sieve: _Sieve, max_train: int | None, seed: int) -> None:
     sieve.leave_out("not_sampled", lambda each: "" if each.part != "train" or each.id in chosen else reason)
 
 
-def _require_all_parts(source: Path, sieve: _Sieve) -> None:
+def _require_all_parts(source: Path, sieve: Sieve[PlacedInstruction]) -> None:
     missing = [part for part in PARTS if not any(each.part == part for each in sieve.kept)]
     if missing:
         counted = ", ".join(f"{n} {why}" for why, n in Counter(row.status for row in sieve.left_out).most_common())
@@ -414,7 +401,7 @@ def _require_all_parts(source: Path, sieve: _Sieve) -> None:
 
 
 def _corpus(
-    files: InstructionParts, names: Mapping[Path, str], sieve: _Sieve, tokens: InstructionTokens
+    files: InstructionParts, names: Mapping[Path, str], sieve: Sieve[PlacedInstruction], tokens: InstructionTokens
 ) -> InstructionCorpus:
     kept = sorted(sieve.kept, key=lambda each: each.number)
     lengths, cut = tokens.full_lengths(), tokens.lengths()

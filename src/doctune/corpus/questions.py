@@ -13,6 +13,7 @@ from typing import Any
 from doctune.corpus.account import LEFT_OUT, AccountRow, write_account
 from doctune.corpus.division import LabelledDocument, SplitSettings, read_saved_parts, write_splits
 from doctune.corpus.duplicates import text_groups
+from doctune.corpus.sieve import Sieve
 from doctune.corpus.splits import PARTS, folds, holdout, leaking_groups
 from doctune.corpus.squad import Question, SquadFile
 from doctune.errors import DataError
@@ -97,24 +98,8 @@ class _Placed:
         )
 
 
-class _Sieve:
-    """What is still in use, and the account of what has been left out."""
-
-    def __init__(self, placed: Sequence[_Placed]) -> None:
-        self.kept = list(placed)
-        self.left_out: list[AccountRow] = []
-
-    def leave_out(self, status: str, reason_of: Callable[[_Placed], str]) -> None:
-        """Leave out the questions for which there is a reason; "" is none."""
-        kept = []
-        for each in self.kept:
-            reason = reason_of(each)
-            if reason:
-                label = each.question.article
-                self.left_out.append(AccountRow(each.path, label, LEFT_OUT, status, reason, each.group))
-            else:
-                kept.append(each)
-        self.kept = kept
+def _row(placed: _Placed, part: str, status: str, reason: str) -> AccountRow:
+    return AccountRow(placed.path, placed.question.article, part, status, reason, placed.group)
 
 
 def prepare_questions(
@@ -146,7 +131,7 @@ def prepare_questions(
             "Leave out split.fold (split=holdout), or give the training file alone."
         )
     learning, judging = _placed_of(train, judge)
-    sieve = _Sieve(learning)
+    sieve = Sieve(learning, _row)
     if judge is not None:
         sieve.leave_out("in_test_file", _stands_in(judging, judge.path.name))
         _warn_of_shared_articles(sieve.kept, judging, judge.path)
@@ -251,7 +236,7 @@ def _warn_of_shared_articles(learning: Sequence[_Placed], judging: Sequence[_Pla
 # --- the division ------------------------------------------------------------------------------------------------
 
 
-def _divide(sieve: _Sieve, judging: Sequence[_Placed], path: Path, split: SplitSettings) -> None:
+def _divide(sieve: Sieve[_Placed], judging: Sequence[_Placed], path: Path, split: SplitSettings) -> None:
     if split.file is not None:
         sieve.kept += judging
         _divide_by_file(sieve, split.file)
@@ -289,7 +274,7 @@ def _groups(placed: Sequence[_Placed]) -> list[str]:
     return [each.group for each in placed]
 
 
-def _divide_by_file(sieve: _Sieve, file: Path) -> None:
+def _divide_by_file(sieve: Sieve[_Placed], file: Path) -> None:
     saved = read_saved_parts(file)
     sieve.leave_out("not_in_split", lambda each: "" if each.question.id in saved else f"{file} does not have it")
     sieve.kept = [replace(each, part=saved[each.question.id]) for each in sieve.kept]
@@ -328,7 +313,7 @@ def _cannot_train(misaligned: Mapping[str, str]) -> Callable[[_Placed], str]:
     return reason
 
 
-def _require_all_parts(source: str, sieve: _Sieve) -> None:
+def _require_all_parts(source: str, sieve: Sieve[_Placed]) -> None:
     missing = [part for part in PARTS if not any(each.part == part for each in sieve.kept)]
     if missing:
         reasons = Counter(row.status for row in sieve.left_out).most_common()
@@ -356,4 +341,4 @@ def _rejected(file: SquadFile, name: str) -> list[AccountRow]:
 
 def _used(each: _Placed) -> AccountRow:
     remark = "" if each.question.is_trainable else "judged by its text: its answer is not where the file says"
-    return AccountRow(each.path, each.question.article, each.part, "ok", remark, each.group)
+    return _row(each, each.part, "ok", remark)

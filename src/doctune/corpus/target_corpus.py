@@ -22,13 +22,13 @@ from doctune.corpus.account import LEFT_OUT, AccountRow, write_account
 from doctune.corpus.division import LabelledDocument, SplitSettings, write_splits
 from doctune.corpus.duplicates import DEFAULT_THRESHOLD, DuplicateGroups, conflicting_groups, text_groups
 from doctune.corpus.labelled_rows import LabelledFile, RejectedRow
+from doctune.corpus.sieve import Sieve
 from doctune.corpus.splits import PARTS
-from doctune.corpus.target_division import PlacedText, Sieve, divide_texts
+from doctune.corpus.target_division import PlacedText, account_row, divide_texts
 from doctune.corpus.targets import (
     LabelledText,
     Target,
     TargetSpec,
-    describe,
     label_counts,
     target_specs,
     truth,
@@ -170,7 +170,7 @@ def prepare_targets(
     _require_given_or_folds(files, split)
     _refuse_too_many_rejected(files, max_unusable)
     placed, groups = _grouped(_placed(files), cache, duplicate_threshold)
-    sieve = Sieve(placed)
+    sieve = Sieve(placed, account_row)
     _leave_out_repeats(sieve, files)
     conflicts = _conflicts(sieve.kept, [target.name for target in targets])
     given = [part for part in ("val", "test") if files.of(part)]
@@ -195,7 +195,7 @@ def _corpus(
     targets: Sequence[Target],
     placed: Sequence[PlacedText],
     groups: DuplicateGroups,
-    sieve: Sieve,
+    sieve: Sieve[PlacedText],
     conflicts: Mapping[str, tuple[str, ...]],
 ) -> TargetCorpus:
     places = {each.text.place: number for number, each in enumerate(placed)}
@@ -204,7 +204,7 @@ def _corpus(
         for part in PARTS
         for row in _rejected(files, part)
     ]
-    used = [AccountRow(e.text.place, describe(e.text), e.part, "ok", "", e.group) for e in sieve.kept]
+    used = [account_row(each, each.part, "ok", "") for each in sieve.kept]
     texts = tuple(each.text for each in sieve.kept)
     specs = target_specs(targets, texts)
     _require_choices(files.train[0].path, specs)
@@ -304,7 +304,7 @@ def _grouped(placed: Sequence[PlacedText], cache: Path, threshold: float) -> tup
     return [replace(each, exact=exact, group=near) for each, exact, near in names], groups
 
 
-def _leave_out_repeats(sieve: Sieve, files: PartFiles) -> None:
+def _leave_out_repeats(sieve: Sieve[PlacedText], files: PartFiles) -> None:
     """Leave out what a part that judges more has too, and ids that stand in two tables."""
     for judging, learning in (("test", ("train", "val")), ("val", ("train",))):
         if files.of(judging):
@@ -352,7 +352,7 @@ def _conflicts(placed: Sequence[PlacedText], targets: Sequence[str]) -> dict[str
 # --- after the division ------------------------------------------------------------------------------------------
 
 
-def _sample_training(sieve: Sieve, max_train: int | None, seed: int) -> None:
+def _sample_training(sieve: Sieve[PlacedText], max_train: int | None, seed: int) -> None:
     """Only the texts with the smallest hashes stay, so that their order in the file does not matter."""
     if max_train is None:
         return
@@ -362,7 +362,7 @@ def _sample_training(sieve: Sieve, max_train: int | None, seed: int) -> None:
     sieve.leave_out("not_sampled", lambda each: "" if each.part != "train" or each.text.id in chosen else reason)
 
 
-def _require_all_parts(source: Path, sieve: Sieve) -> None:
+def _require_all_parts(source: Path, sieve: Sieve[PlacedText]) -> None:
     missing = [part for part in PARTS if not any(each.part == part for each in sieve.kept)]
     if missing:
         counted = ", ".join(f"{n} {why}" for why, n in Counter(row.status for row in sieve.left_out).most_common())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from doctune.corpus.account import LEFT_OUT, AccountRow
+from doctune.corpus.account import AccountRow
 from doctune.corpus.division import MERGED_LABEL, LabelledDocument, SplitSettings, read_saved_parts
 from doctune.corpus.iterative_splits import iterative_folds, iterative_holdout
+from doctune.corpus.sieve import Sieve
 from doctune.corpus.splits import folds, holdout, leaking_groups, small_classes
 from doctune.corpus.targets import MULTI, LabelledText, Target, describe
 from doctune.errors import DataError
@@ -40,23 +41,9 @@ class PlacedText:
         )
 
 
-class Sieve:
-    """What is still in use, and the account of what has been left out."""
-
-    def __init__(self, placed: Sequence[PlacedText]) -> None:
-        self.kept = list(placed)
-        self.left_out: list[AccountRow] = []
-
-    def leave_out(self, status: str, reason_of: Callable[[PlacedText], str]) -> None:
-        """Leave out the texts for which there is a reason; "" is none."""
-        kept = []
-        for each in self.kept:
-            if reason := reason_of(each):
-                row = AccountRow(each.text.place, describe(each.text), LEFT_OUT, status, reason, each.group)
-                self.left_out.append(row)
-            else:
-                kept.append(each)
-        self.kept = kept
+def account_row(placed: PlacedText, part: str, status: str, reason: str) -> AccountRow:
+    """The row of the account for a text."""
+    return AccountRow(placed.text.place, describe(placed.text), part, status, reason, placed.group)
 
 
 @dataclass(frozen=True)
@@ -107,7 +94,12 @@ class _Stratifier:
 
 
 def divide_texts(
-    sieve: Sieve, target: Target, split: SplitSettings, *, given: Collection[str], conflicts: Collection[str]
+    sieve: Sieve[PlacedText],
+    target: Target,
+    split: SplitSettings,
+    *,
+    given: Collection[str],
+    conflicts: Collection[str],
 ) -> None:
     """Give every text that is still in use its part, or leave it out for a reason.
 
@@ -135,7 +127,7 @@ def divide_texts(
     sieve.kept = [*divided, *(each for each in sieve.kept if each.given != "train")]
 
 
-def _settle_small_labels(sieve: Sieve, divider: _Stratifier, needed: int) -> None:
+def _settle_small_labels(sieve: Sieve[PlacedText], divider: _Stratifier, needed: int) -> None:
     """Refuse, merge or take away the labels with too few texts that divide, in all texts."""
     dividing = [each for each in sieve.kept if each.given == "train"]
     small = _small_labels(dividing, divider.only_train(dividing), needed)
@@ -152,7 +144,7 @@ def _settle_small_labels(sieve: Sieve, divider: _Stratifier, needed: int) -> Non
     sieve.leave_out("small_class", lambda each: "" if each.text.targets else reason)
 
 
-def _require_mergeable(sieve: Sieve, divider: _Stratifier, needed: int) -> None:
+def _require_mergeable(sieve: Sieve[PlacedText], divider: _Stratifier, needed: int) -> None:
     dividing = [each for each in sieve.kept if each.given == "train"]
     for target, counts in _small_labels(dividing, divider.only_train(dividing), needed).items():
         raise DataError(
@@ -205,7 +197,7 @@ def _without(text: LabelledText, small: Mapping[str, Collection[str]], merged: s
     return replace(text, targets=kept)
 
 
-def _divide_by_file(sieve: Sieve, file: Path) -> None:
+def _divide_by_file(sieve: Sieve[PlacedText], file: Path) -> None:
     saved = read_saved_parts(file)
     sieve.leave_out("not_in_split", lambda each: "" if each.text.id in saved else f"{file} does not have it")
     sieve.kept = [replace(each, part=saved[each.text.id]) for each in sieve.kept]

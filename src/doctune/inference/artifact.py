@@ -130,7 +130,7 @@ def refuse_writer(artifact: Artifact) -> None:
     if artifact.task == GENERATION:
         raise ArtifactError(
             f"{artifact.folder} was tuned on instructions, so it writes text, and neither labels nor answers from "
-            f"documents, and is not exported: doctune generate {artifact.folder} --prompt TEXT."
+            f"documents, and is not exported to ONNX: doctune generate {artifact.folder} --prompt TEXT."
         )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from doctune.inference.artifact import Artifact
 from doctune.inference.engine import Engine
 from doctune.inference.examples import Examples
+from doctune.inference.graphs import load_net
 from doctune.inference.nets import Arrays, Net
+from doctune.nets.chat import template_of
+from doctune.nets.encoder import max_window, pretrained_tokenizer
+from doctune.text.chat import ASSISTANT, USER, Message
 
 
 def largest_difference(
@@ -27,6 +32,28 @@ def largest_difference(
     twins = {name: _Compared(nets[name], other) for name, other in others.items()}
     examples.answers(Engine(artifact, twins, "torch"))
     return max(twin.max_difference for twin in twins.values())
+
+
+def largest_logit_difference(artifact: Artifact, other: Artifact, texts: Sequence[tuple[str, str]]) -> float:
+    """The largest difference between the logits of two language models that read the same texts; infinite as above.
+
+    Args:
+        artifact: of a model folder; its tokenizer and template show the texts.
+        other: the same model in another form.
+        texts: prompts, each with its answer; what is longer than the model reads is cut.
+    """
+    nets = [load_net(each) for each in (artifact, other)]
+    tokenizer = pretrained_tokenizer(str(artifact.folder))
+    template, window = template_of(tokenizer), max_window(nets[0].config)
+    largest = 0.0
+    for prompt, answer in texts:
+        shown = template([Message(USER, prompt), Message(ASSISTANT, answer)], for_answer=False)
+        ids = torch.tensor([tokenizer(shown, add_special_tokens=False)["input_ids"][:window]])
+        with torch.inference_mode():
+            found, others = (net(input_ids=ids, use_cache=False).logits.float() for net in nets)
+        difference = float((found - others).abs().max())
+        largest = max(largest, difference if np.isfinite(difference) else np.inf)
+    return largest
 
 
 class _Compared:

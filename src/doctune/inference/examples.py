@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -166,6 +166,23 @@ class TargetExamples(Examples):
         return replace(self, texts=tuple(self.texts[place] for place in places), truth=truth)
 
 
+@dataclass(frozen=True)
+class WrittenExamples:
+    """Prompts with their answers, which a language model writes: its logits are compared, and not what it answers.
+
+    Attributes:
+        source: where they are from, in words.
+        texts: (N,) pairs.
+    """
+
+    source: str
+    texts: tuple[tuple[str, str], ...]
+
+    def spread(self, count: int) -> tuple[tuple[str, str], ...]:
+        """`count` pairs, from the shortest to the longest at equal steps; all where there are fewer."""
+        return tuple(self.texts[place] for place in _spread([sum(map(len, pair)) for pair in self.texts], count))
+
+
 def _target_f1(
     target: TargetSpec, truth: Sequence[Sequence[str] | None], predicted: Sequence[Sequence[str]]
 ) -> float | None:
@@ -179,6 +196,16 @@ def _target_f1(
     return float(multilabel.f1_macro(multilabel.label_counts(*sets)))
 
 
+def written_examples(run: Path, part: str = "val") -> WrittenExamples:
+    """The conversations of a part of a run that tuned a language model.
+
+    Raises:
+        ArtifactError: the run has no such part.
+    """
+    columns, source = _judged(run, part)
+    return WrittenExamples(source, tuple(zip(columns["prompt"], columns["reference"], strict=True)))
+
+
 def validation_examples(run: Path, artifact: Artifact, part: str = "val") -> Examples:
     """The examples of a part of a run, files read again as they lie.
 
@@ -186,6 +213,19 @@ def validation_examples(run: Path, artifact: Artifact, part: str = "val") -> Exa
         ArtifactError: the run has no such part.
         DataError: hardly any of its files are there any more.
     """
+    columns, source = _judged(run, part)
+    if artifact.task == "question_answering":
+        references = tuple(tuple(each) for each in columns["references"])
+        return QuestionExamples(source, tuple(columns["question"]), tuple(columns["context"]), references)
+    if artifact.targets:
+        specs = tuple(target.spec for target in artifact.targets)
+        truth = tuple(zip(*(columns[f"{spec.name}/truth"] for spec in specs), strict=True))
+        return TargetExamples(source, specs, tuple(columns["text"]), truth)
+    return _read(source, artifact, [Path(each) for each in columns["path"]], columns["truth"])
+
+
+def _judged(run: Path, part: str) -> tuple[dict[str, list[Any]], str]:
+    """The columns of a sample of a part's rows, and what they are."""
     import pyarrow.parquet as pq
 
     path = run / "predictions" / f"{part}.parquet"
@@ -196,16 +236,7 @@ def validation_examples(run: Path, artifact: Artifact, part: str = "val") -> Exa
         )
     rows = pq.read_table(path)
     places = sorted(random.Random(0).sample(range(rows.num_rows), min(rows.num_rows, MAX_EXAMPLES)))
-    columns = rows.take(places).to_pydict()
-    source = f"the {part} part of {run}"
-    if artifact.task == "question_answering":
-        references = tuple(tuple(each) for each in columns["references"])
-        return QuestionExamples(source, tuple(columns["question"]), tuple(columns["context"]), references)
-    if artifact.targets:
-        specs = tuple(target.spec for target in artifact.targets)
-        truth = tuple(zip(*(columns[f"{spec.name}/truth"] for spec in specs), strict=True))
-        return TargetExamples(source, specs, tuple(columns["text"]), truth)
-    return _read(source, artifact, [Path(each) for each in columns["path"]], columns["truth"])
+    return rows.take(places).to_pydict(), f"the {part} part of {run}"
 
 
 def file_examples(paths: Sequence[Path], artifact: Artifact) -> Examples:

@@ -5,8 +5,9 @@ A k-fold multirun is one run here; see `compare_folds`.
 Every run is compared with the best one on the test documents, or questions, that all have in common. It is worse if two
 tests agree: the 95 % bootstrap interval of the difference of the judged metric over them lies above 0, and McNemar's
 test on right and wrong (`scoring.paired`, corrected by Holm for several runs) finds p < 0.05 in the same direction. An
-answer is right that is an exact match. Texts with several targets are not right or wrong: `only_best_right` counts
-those that the best run labels better, and the test is the sign test. What differs between tasks, `compare_shared` says.
+answer is right that is an exact match. Texts with several targets and conversations are not right or wrong:
+`only_best_right` counts those that the best run labels or foretells better, and the test is the sign test. What differs
+between tasks, `compare_shared` says.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ from typing import Any
 from doctune.errors import ArtifactError
 from doctune.reports import phrases
 from doctune.reports.compare_answers import share_answers
+from doctune.reports.compare_conversations import share_conversations
 from doctune.reports.compare_folds import PooledFolds, is_kfold, read_pooled
 from doctune.reports.compare_labels import share_labels
 from doctune.reports.compare_shared import TASKS, Shared, Task, listed
 from doctune.reports.compare_targets import SharedTargets, plain_targets, share_targets
 from doctune.reports.gates import Gate, apply_gates
+from doctune.reports.instruction_records import InstructionRecords, read_instruction_run
 from doctune.reports.locate import STATUS_FILE, find_run
-from doctune.reports.numbers import counted
+from doctune.reports.numbers import counted, gap_words
 from doctune.reports.reader_records import ReaderRecords, read_reader_run
 from doctune.reports.records import (
     CLASSIFICATION,
+    INSTRUCTIONS,
     MULTI_TASK,
     QUESTION_ANSWERING,
     RunRecords,
@@ -51,10 +55,12 @@ NOT_KNOWABLE = (
 )
 
 
-READERS: dict[str, Callable[[Path], RunRecords | ReaderRecords | MultiTaskRecords]] = {
+Records = RunRecords | ReaderRecords | MultiTaskRecords | InstructionRecords
+READERS: dict[str, Callable[[Path], Records]] = {
     CLASSIFICATION: read_run,
     QUESTION_ANSWERING: read_reader_run,
     MULTI_TASK: read_targets_run,
+    INSTRUCTIONS: read_instruction_run,
 }
 
 
@@ -74,7 +80,7 @@ class ComparedRun:
     """One column: `name` is the shortest end of its path that no other run has, `report` its `report.json`."""
 
     name: str
-    records: RunRecords | ReaderRecords | MultiTaskRecords
+    records: Records
     report: dict[str, Any]
     folds: PooledFolds | None = None
     """None for a run that is no k-fold multirun."""
@@ -87,6 +93,8 @@ class ComparedRun:
     @property
     def task(self) -> str:
         """The name of what it does."""
+        if isinstance(self.records, InstructionRecords):
+            return INSTRUCTIONS
         if isinstance(self.records, MultiTaskRecords):
             return MULTI_TASK
         return QUESTION_ANSWERING if isinstance(self.records, ReaderRecords) else CLASSIFICATION
@@ -162,7 +170,7 @@ def compare(
     return {
         "schema": SCHEMA,
         **({} if name == CLASSIFICATION else {"task": name}),
-        "verdict": shared if isinstance(shared, str) else _sentence(comparisons, count, metric, task),
+        "verdict": _verdict(runs, shared if isinstance(shared, str) else _sentence(comparisons, count, metric, task)),
         "metric": metric,
         "best": comparisons[0]["best"] if comparisons else None,
         f"shared_{task.noun}s": count,
@@ -286,6 +294,9 @@ def _shared(runs: Sequence[ComparedRun]) -> Shared | str:
     multi_task = {run.name: run.records for run in runs if isinstance(run.records, MultiTaskRecords)}
     if multi_task:
         return share_targets(multi_task)
+    tuned = {run.name: run.records for run in runs if isinstance(run.records, InstructionRecords)}
+    if tuned:
+        return share_conversations(tuned)
     readers = {run.name: run.records for run in runs if isinstance(run.records, ReaderRecords)}
     if readers:
         return share_answers(readers)
@@ -295,12 +306,13 @@ def _shared(runs: Sequence[ComparedRun]) -> Shared | str:
 def _against_best(shared: Shared, metric: str, task: Task) -> list[dict[str, Any]]:
     """The best run on what is shared against every other one, the closest first."""
     scores = {name: shared.score(name, metric) for name in shared.runs}
-    best, *others = sorted(scores, key=lambda name: -scores[name])
+    best, *others = sorted(scores, key=lambda name: scores[name], reverse=not task.lower_is_better)
     tests = [shared.mcnemar(best, name) for name in others]
     comparisons = []
     for name, test, p_holm in zip(others, tests, holm([test.p for test in tests]), strict=True):
         difference = shared.difference(best, name, metric)
-        agreements = difference.low > 0, p_holm < SIGNIFICANT and test.only_a > test.only_b
+        is_apart = difference.high < 0 if task.lower_is_better else difference.low > 0
+        agreements = is_apart, p_holm < SIGNIFICANT and test.only_a > test.only_b
         comparisons.append(
             {
                 "best": best,
@@ -356,6 +368,14 @@ def _sentence(comparisons: Sequence[dict[str, Any]], count: int, metric: str, ta
     return f"{best} {', but '.join(part for part in (said, unsaid) if part)}: {word} {interval} over {other} {same}."
 
 
+def _verdict(runs: Sequence[ComparedRun], sentence: str) -> str:
+    """What the test says; of tuned language models also the gap of each."""
+    if not TASKS[runs[0].task].lower_is_better:
+        return sentence
+    gaps = [f"{run.name} {gap_words(run.report.get('gap'))}" for run in runs]
+    return f"{sentence} Gap between validation and training loss: {listed(gaps)}."
+
+
 def p_words(p: float) -> str:
     """p = 0.031, p < 0.001."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
@@ -392,7 +412,7 @@ def _notes(
         )
     disagreeing = [each["other"] for each in comparisons if each["tests_disagree"]]
     if disagreeing:
-        name = "the sign test" if runs[0].task == MULTI_TASK else "McNemar's test"
+        name = "the sign test" if TASKS[runs[0].task].test == "sign test" else "McNemar's test"
         notes.append(
             f"Against {listed(disagreeing)} the interval and {name} disagree: better is said only where both find it."
         )

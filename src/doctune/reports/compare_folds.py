@@ -17,11 +17,13 @@ from doctune.corpus.targets import TargetSpec
 from doctune.reports.facts import finite, history_key
 from doctune.reports.folds import RUNS, Fold, pool, read_folds
 from doctune.reports.folds_answers import AnswerPart
+from doctune.reports.folds_conversations import ConversationPart
 from doctune.reports.folds_labels import LabelPart
 from doctune.reports.folds_parts import JudgedPart
 from doctune.reports.folds_targets import TargetsPart
+from doctune.reports.instruction_records import InstructionRecords
 from doctune.reports.reader_records import ReaderRecords
-from doctune.reports.records import MULTI_TASK, QUESTION_ANSWERING, RunFiles, RunRecords, read_json
+from doctune.reports.records import INSTRUCTIONS, MULTI_TASK, QUESTION_ANSWERING, RunFiles, RunRecords, read_json
 from doctune.reports.target_records import MultiTaskRecords, TargetPart, TargetRecords
 from doctune.scoring.gap import GapThresholds
 
@@ -30,7 +32,7 @@ from doctune.scoring.gap import GapThresholds
 class PooledFolds:
     """What `compare` knows of a k-fold multirun; `records` and `report` are like those of a run."""
 
-    records: RunRecords | ReaderRecords | MultiTaskRecords
+    records: RunRecords | ReaderRecords | MultiTaskRecords | InstructionRecords
     report: dict[str, Any]
     num_folds: int
     missing: tuple[int, ...]
@@ -75,13 +77,15 @@ def read_pooled(folder: Path) -> PooledFolds:
     return PooledFolds(_records(files, test), finite(report), num_folds, missing)
 
 
-def _records(files: RunFiles, test: JudgedPart) -> RunRecords | ReaderRecords | MultiTaskRecords:
+def _records(files: RunFiles, test: JudgedPart) -> RunRecords | ReaderRecords | MultiTaskRecords | InstructionRecords:
     """What a run with this test part, and without a validation part and baselines, would tell."""
+    if isinstance(test, ConversationPart):
+        return InstructionRecords(**vars(files), before={}, after={"test": test.conversations}, checks=[])
     if isinstance(test, AnswerPart):
         return ReaderRecords(**vars(files), version=test.version, val=None, test=test.answers, baseline_answers={})
     if isinstance(test, TargetsPart):
         return MultiTaskRecords(**vars(files), targets=tuple(_target(spec, part) for spec, part in test.targets))
-    assert isinstance(test, LabelPart), "there are parts of three kinds"
+    assert isinstance(test, LabelPart), "there are parts of four kinds"
     return RunRecords(**vars(files), labels=test.labels, val=None, test=test.predictions, baseline_ids={})
 
 
@@ -108,6 +112,7 @@ def _report(finished: Sequence[Fold], test: JudgedPart) -> dict[str, Any]:
     config = finished[0].config
     return {
         **({"task": QUESTION_ANSWERING} if isinstance(test, AnswerPart) else {}),
+        **({"task": INSTRUCTIONS} if isinstance(test, ConversationPart) else {}),
         **(_targets(reports, test) if isinstance(test, TargetsPart) else {}),
         "val": _mean_scores([report.get("val") or {} for report in reports], test.metric_words),
         "gap": _mean_gap([(report.get("gap") or {}).get("value") for report in reports], config),

@@ -14,7 +14,7 @@ from doctune.reports import plots
 from doctune.reports.compare import p_words
 from doctune.reports.compare_shared import task_of
 from doctune.reports.html import STYLE
-from doctune.reports.numbers import UNKNOWN, counted, decimal, duration, whole
+from doctune.reports.numbers import UNKNOWN, counted, decimal, duration, gap_words, whole
 from doctune.reports.page import document, escaped, isolated
 from doctune.reports.plots import shorten
 from doctune.reports.reader_summary import HALVES
@@ -70,7 +70,7 @@ def page(report: Report, histories: Histories) -> str:
         _html_target_tests(report),
         f"<h2>Settings that differ</h2>{_html_table(names, settings) if settings else '<p>None.</p>'}",
         "<h2>Curves</h2>",
-        _html_curves(histories, report["metric"]),
+        _html_curves(histories, report),
         _html_means(report),
         f'<h2>Notes</h2><ul class="files">{"".join(f"<li>{escaped(note)}</li>" for note in report["notes"])}</ul>',
         f'<h2>Runs</h2><ul class="files">{folders}</ul>',
@@ -81,7 +81,8 @@ def page(report: Report, histories: Histories) -> str:
 def overlaid_curves(histories: Histories, key: str, title: str, ylabel: str, top: float | None = None) -> Figure | None:
     """One history key of all runs per epoch; None where no run has it. No two of 20 runs look the same.
 
-    The axis begins at 0 and ends at `top`, since a cut axis flatters; None leaves room for the largest value.
+    The axis begins at 0, or at a lower value that there is, and ends at `top`, since a cut axis flatters; None leaves
+    room for the largest value.
     """
     curves = {
         name: [(row["epoch"], float(row[key])) for row in history if row.get(key) is not None]
@@ -103,7 +104,8 @@ def overlaid_curves(histories: Histories, key: str, title: str, ylabel: str, top
             label=shorten(name).replace("$", r"\$").lstrip("_"),  # $ opens a formula, _ hides a curve
         )
     axes.set(title=title, xlabel="epoch", ylabel=ylabel)
-    axes.set_ylim(0, top)
+    is_negative = any(value < 0 for points in curves.values() for _, value in points)
+    axes.set_ylim(None if is_negative else 0, top)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(color=plots.GRID, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -126,7 +128,7 @@ def score_rows(report: Report) -> list[Row]:
         *_half_rows(report),
         *_target_rows(report),
         (validated, [_score(run["val"], report["metric"]) for run in runs]),
-        ("gap", [_gap(run["gap"]) for run in runs]),
+        ("gap", [gap_words(run["gap"]) for run in runs]),
         ("training time", [duration(run["training_seconds"]) for run in runs]),
         ("best epoch", [_best_epoch(run) for run in runs]),
         ("parameters", [_parameters(run["parameters"]) for run in runs]),
@@ -180,12 +182,6 @@ def _score(scores: Mapping[str, Any] | None, metric: str) -> str:
     bounds, deviation = ((scores.get(key) or {}).get(metric) for key in ("ci95", "std"))
     beside = f" ({decimal(bounds[0])}–{decimal(bounds[1])})" if bounds else ""
     return decimal(scores.get(metric)) + beside + (f" ± {decimal(deviation)}" if deviation is not None else "")
-
-
-def _gap(gap: Mapping[str, Any] | None) -> str:
-    if not gap or gap.get("value") is None:
-        return UNKNOWN
-    return f"{gap['value']:.3f} ({gap['status']})" if gap.get("status") else f"{gap['value']:.3f}"
 
 
 def _best_epoch(run: Mapping[str, Any]) -> str:
@@ -297,9 +293,13 @@ def _html_tests(report: Report) -> str:
     if not report["comparisons"]:
         return ""
     task = task_of(report)
+    best = isolated(report["best"])
+    lead = (
+        f"The loss of {best} minus that of the other run" if task.lower_is_better else f"By how much {best} is higher"
+    )
     return (
         f"<h2>Tested against {isolated(report['best'])}</h2>{_html_table(_test_heads(report)[1], _test_rows(report))}"
-        f'<p class="soft">By how much {isolated(report["best"])} is higher on the same '
+        f'<p class="soft">{lead} on the same '
         f"{counted(_shared(report), task.noun)}, with a 95 % interval from 1,000 resamples of them; how many only it, "
         f"and how many only the other run {task.right}; {task.exact_test} of these two numbers.</p>"
     )
@@ -327,14 +327,15 @@ def _html_gates(outcomes: Sequence[Mapping[str, Any]]) -> str:
     return f'<h2>Gates</h2><ul class="files">{items}</ul>'
 
 
-def _html_curves(histories: Histories, metric: str) -> str:
-    word = ALL_METRIC_WORDS[metric]
-    figures = {
-        "Validation loss of the runs": overlaid_curves(histories, "val_loss", "Validation loss", "cross entropy, nats"),
-        f"Validation {word} of the runs": overlaid_curves(
-            histories, f"val_{metric}", f"Validation {word}", word, top=1
-        ),
-    }
+def _html_curves(histories: Histories, report: Report) -> str:
+    word, loss = ALL_METRIC_WORDS[report["metric"]], "cross entropy, nats"
+    figures = {"Validation loss of the runs": overlaid_curves(histories, "val_loss", "Validation loss", loss)}
+    if task_of(report).lower_is_better:
+        figures["Gap of the runs"] = overlaid_curves(histories, "gap", "Validation minus training loss", loss)
+    else:
+        figures[f"Validation {word} of the runs"] = overlaid_curves(
+            histories, f"val_{report['metric']}", f"Validation {word}", word, top=1
+        )
     drawn = [f"<figure>{plots.svg(figure, name)}</figure>" for name, figure in figures.items() if figure is not None]
     return f'<div class="curves">{"".join(drawn)}</div>' if drawn else "<p>No run kept any.</p>"
 

@@ -1,7 +1,7 @@
 """What a comparison asks of the documents or questions that all runs have in common, whatever the task.
 
 `compare_labels` answers for classifiers, `compare_answers` for readers, `compare_targets` for runs with several
-targets.
+targets, `compare_conversations` for tuned language models.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from doctune.reports import phrases, reader, verdict
 from doctune.reports.numbers import counted
-from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING
+from doctune.reports.records import CLASSIFICATION, INSTRUCTIONS, MULTI_TASK, QUESTION_ANSWERING
 from doctune.scoring.intervals import Difference
 from doctune.scoring.paired import McNemar
 
@@ -28,6 +28,8 @@ class Task:
     which McNemar's is that of right and wrong, takes its place. Of the `scores`, all of which are shown, the first
     is judged where the runs monitored none or different ones; `judged_metric` says which one a monitored metric names.
     `count_head`, `test_head` and `exact_test` are what that test and its counts are called in tables and below them.
+    `lower_is_better` holds of the judged metric, a loss; then the gap is told beside the verdict, since a loss is what
+    training lowers even where nothing is learnt.
     """
 
     noun: str
@@ -40,6 +42,7 @@ class Task:
     count_head: str = "only one right"
     test_head: str = "McNemar"
     exact_test: str = "McNemar's exact test"
+    lower_is_better: bool = False
 
 
 TASKS = {
@@ -72,6 +75,19 @@ TASKS = {
         count_head="one better",
         test_head="sign test",
         exact_test="the exact sign test",
+    ),
+    INSTRUCTIONS: Task(
+        noun="conversation",
+        says="complete",
+        truth="another answer",
+        test="sign test",
+        right="foretold with the lower loss",
+        scores=("loss", "perplexity", "f1", "exact_match"),
+        judged_metric=lambda _: "loss",
+        count_head="one better",
+        test_head="sign test",
+        exact_test="the exact sign test",
+        lower_is_better=True,
     ),
 }
 

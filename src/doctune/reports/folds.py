@@ -25,12 +25,13 @@ from doctune.files import write_json, write_text, written_whole
 from doctune.reports import folds_html, plots
 from doctune.reports.facts import finite, history_key
 from doctune.reports.folds_answers import AnswerPart
+from doctune.reports.folds_conversations import ConversationPart
 from doctune.reports.folds_labels import LabelPart
 from doctune.reports.folds_page import summarize_folds
 from doctune.reports.folds_parts import JudgedPart
 from doctune.reports.folds_targets import TargetsPart, spread
 from doctune.reports.locate import STATUS_FILE
-from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING, read_json, read_task
+from doctune.reports.records import CLASSIFICATION, INSTRUCTIONS, MULTI_TASK, QUESTION_ANSWERING, read_json, read_task
 from doctune.reports.status import process_of, read_status
 from doctune.reports.suspects import Suspect, can_find_suspects
 from doctune.reports.verdict import metric_words
@@ -51,6 +52,7 @@ PARTS: dict[str, type[JudgedPart]] = {
     CLASSIFICATION: LabelPart,
     QUESTION_ANSWERING: AnswerPart,
     MULTI_TASK: TargetsPart,
+    INSTRUCTIONS: ConversationPart,
 }
 
 
@@ -59,7 +61,8 @@ class Fold:
     """One fold as its run folder tells it.
 
     `status` is a phase of `status.json`, "died" for a process that is gone without a word, or "unknown". `test` is that
-    of a finished fold, else None; `history` is empty before the first validation.
+    of a finished fold, else None; `history` is empty before the first epoch has ended. `checks` are the validations
+    within epochs, too, and empty for older runs.
     """
 
     number: int
@@ -68,6 +71,7 @@ class Fold:
     status: str
     environment: dict[str, Any]
     history: list[dict[str, Any]]
+    checks: list[dict[str, Any]]
     test: JudgedPart | None
 
     @property
@@ -153,9 +157,13 @@ def _read_fold(run: Path) -> Fold | None:
         return None
     status = _status(run)
     test = _read_test(run) if status == "finished" else None
-    has_history = (run / "training_history.json").is_file()
-    history = read_json(run, "training_history.json", list) if has_history else []
-    return Fold(int(split["fold"]), run, config, status, environment, history, test)
+    history, checks = (_read_rows(run, f"training_{name}.json") for name in ("history", "metrics"))
+    return Fold(int(split["fold"]), run, config, status, environment, history, checks, test)
+
+
+def _read_rows(run: Path, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_json(run, name, list) if (run / name).is_file() else []
+    return rows
 
 
 def _read_test(run: Path) -> JudgedPart:
@@ -283,11 +291,13 @@ def _row(fold: Fold, metric: str, mode: str) -> dict[str, Any]:
     scores = _numbers(fold.history, history_key(metric))
     best_epoch = (min if mode == "min" else max)(scores, key=lambda epoch: scores[epoch], default=None)
     kept = fold.environment.get("best_epoch")
+    lowest = min([*losses.values(), *(row["val_loss"] for row in fold.checks)], default=None)
+    best = None if best_epoch is None else scores[best_epoch]
     return {
         "fold": fold.number,
-        "best_val_loss": min(losses.values(), default=None),
+        "best_val_loss": lowest,
         "final_val_loss": fold.history[-1].get("val_loss") if fold.history else None,
-        "monitor": None if best_epoch is None else scores[best_epoch],
+        "monitor": lowest if metric == "val/loss" else best,
         "status": fold.status,
         "best_epoch": best_epoch if kept is None else kept,
         "epochs": len(fold.history),

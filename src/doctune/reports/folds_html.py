@@ -121,7 +121,7 @@ def _pooled(results: Results) -> str:
     scores, words = results["oof"], wording(results)
     if scores is None:
         return f"<p>{pooled_sentence(results)}</p>"
-    rows = [_pooled_row(name, scores, metric) for metric, name in words.metrics.items()]
+    rows = [_pooled_row(name, scores, metric) for metric, name in words.metrics.items() if metric in scores]
     rows += [
         [f'<td class="name">top-{k} accuracy</td>', f'<td class="wide">{bar(share)}</td>', f"<td>{decimal(share)}</td>"]
         for k, share in scores.get("top_k_accuracy", {}).items()
@@ -132,16 +132,16 @@ def _pooled(results: Results) -> str:
         if half in scores
         for metric, name in words.metrics.items()
     ]
-    caveat = articles_sentence(results) if not words.has_labels else "The log loss is in nats."
+    caveat = articles_sentence(results) or words.unit
     about = f"On {judged_words(results)}; intervals over {words.noun}s. {caveat}".rstrip()
     return f'{_table([("", "name"), ("", "wide"), ("score (95 % interval)", "")], rows)}<p class="soft">{about}</p>'
 
 
 def _pooled_row(words: str, scores: Mapping[str, Any], metric: str) -> list[str]:
-    """A score with its bar; a loss has none."""
+    """A score with its bar; a loss, which can be above 1, has none."""
     return [
         f'<td class="name">{words}</td>',
-        f'<td class="wide">{"" if metric == "log_loss" else bar(scores[metric])}</td>',
+        f'<td class="wide">{"" if metric in ("log_loss", "loss", "perplexity") else bar(scores[metric])}</td>',
         f"<td>{with_interval(scores, metric)}</td>",
     ]
 

@@ -12,10 +12,10 @@ from doctune.reports.numbers import UNKNOWN, counted, decimal
 from doctune.reports.plots import shorten
 from doctune.reports.reader import FEW_ARTICLES
 from doctune.reports.reader_summary import HALVES
-from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING
+from doctune.reports.records import CLASSIFICATION, INSTRUCTIONS, MULTI_TASK, QUESTION_ANSWERING
 from doctune.reports.summary import INDENT, WIDTH, paragraph
 from doctune.reports.suspects import Suspect, can_find_suspects
-from doctune.reports.verdict import ANSWER_METRIC_WORDS, METRIC_WORDS, metric_words
+from doctune.reports.verdict import ANSWER_METRIC_WORDS, COMPLETION_METRIC_WORDS, METRIC_WORDS, metric_words
 
 MAX_FOLDS = 20
 MAX_SUSPECTS = 5
@@ -29,7 +29,7 @@ class Wording:
     `noun` is what was judged and `judged` what was done with it; `summary` are the scores that the text names beside
     the compared one, `losses` and `tested` the columns of a fold before and after the monitored score, and `column` is
     how many characters a column has. `has_labels` is whether there are classes, and labels that can be wrong, and
-    `no_suspects` why those are not looked for.
+    `no_suspects` why those are not looked for. `unit` says what losses are in.
     """
 
     noun: str
@@ -41,6 +41,7 @@ class Wording:
     column: int
     has_labels: bool
     no_suspects: str = ""
+    unit: str = ""
 
 
 WORDINGS = {
@@ -53,6 +54,7 @@ WORDINGS = {
         tested=(),
         column=16,
         has_labels=True,
+        unit="The log loss is in nats.",
     ),
     QUESTION_ANSWERING: Wording(
         noun="question",
@@ -75,6 +77,18 @@ WORDINGS = {
         column=17,
         has_labels=False,
         no_suspects="Suspect labels are looked for in the predictions of classifiers, which have one target.",
+    ),
+    INSTRUCTIONS: Wording(
+        noun="conversation",
+        judged="judged",
+        metrics=COMPLETION_METRIC_WORDS | ANSWER_METRIC_WORDS,
+        summary=("loss", "perplexity"),
+        losses={"final_val_loss": "final val loss"},
+        tested=("perplexity",),
+        column=21,
+        has_labels=False,
+        no_suspects="Suspect labels are looked for in the predictions of classifiers: a conversation has no label.",
+        unit="Losses are in nats. Completions are compared with their answers on the prompts that were answered.",
     ),
 }
 

@@ -1,7 +1,8 @@
 """What `doctune folds` asks of the test part of a fold, whatever the task.
 
 Whether a fold has finished, what it monitored, means and files are the same for every task; what was judged, and by
-which scores, its own implementation says: `folds_labels` for classifiers, `folds_answers` for readers.
+which scores, its own implementation says: `folds_labels` for classifiers, `folds_answers` for readers,
+`folds_targets` for several targets, `folds_conversations` for tuned language models.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import Any
 from doctune.errors import ConfigError
 from doctune.reports.numbers import UNKNOWN
 from doctune.reports.reader_summary import HALVES
-from doctune.reports.records import CLASSIFICATION, MULTI_TASK, QUESTION_ANSWERING
-from doctune.reports.verdict import ANSWER_METRIC_WORDS
+from doctune.reports.records import CLASSIFICATION, INSTRUCTIONS, MULTI_TASK, QUESTION_ANSWERING
+from doctune.reports.verdict import ANSWER_METRIC_WORDS, COMPLETION_METRIC_WORDS
 from doctune.scoring.classification import ClassificationScores
 
 OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -109,6 +109,7 @@ def _score_names(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
         CLASSIFICATION: labels,
         QUESTION_ANSWERING: ["questions", *ANSWER_METRIC_WORDS],
         MULTI_TASK: ["f1_macro"],
+        INSTRUCTIONS: ["conversations", *COMPLETION_METRIC_WORDS, *ANSWER_METRIC_WORDS],
     }
     names = [name for task, scores in of_task.items() if task in tasks for name in scores]
     return [*names, *(f"val_{name}" for name in names)]

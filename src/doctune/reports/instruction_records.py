@@ -31,6 +31,9 @@ class Conversations:
     tokens: tuple[int, ...]
     predictions: tuple[str | None, ...]
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
     def scores(self) -> dict[str, Any]:
         """Of losses, and of completions where there are any, with 95 % intervals."""
         answered = [place for place, text in enumerate(self.predictions) if text is not None]
@@ -50,6 +53,11 @@ class InstructionRecords(RunFiles):
     after: dict[str, Conversations]
     checks: list[dict[str, Any]]
 
+    @property
+    def test(self) -> Conversations | None:
+        """Those that judge the trained model; None where there are none."""
+        return self.after.get("test")
+
 
 def read_instruction_run(run: Path) -> InstructionRecords:
     """Read the files of a finished run.
@@ -57,8 +65,10 @@ def read_instruction_run(run: Path) -> InstructionRecords:
     Raises:
         ArtifactError: a file is missing, damaged, or does not belong to the others; the message names it.
     """
-    after = {part: _read(existing(run, f"predictions/{part}.parquet")) for part in ("val", "test")}
-    before = {part: _read(existing(run, f"predictions/untrained_{part}.parquet")) for part in ("val", "test")}
+    after = {part: read_conversations(existing(run, f"predictions/{part}.parquet")) for part in ("val", "test")}
+    before = {
+        part: read_conversations(existing(run, f"predictions/untrained_{part}.parquet")) for part in ("val", "test")
+    }
     for part, found in after.items():
         if found.ids != before[part].ids:
             raise ArtifactError(
@@ -69,7 +79,12 @@ def read_instruction_run(run: Path) -> InstructionRecords:
     return InstructionRecords(**vars(read_files(run)), before=before, after=after, checks=checks)
 
 
-def _read(path: Path) -> Conversations:
+def read_conversations(path: Path) -> Conversations:
+    """A file of conversations.
+
+    Raises:
+        ArtifactError: it cannot be read, lacks a column or has no row.
+    """
     table = read_table(path, COLUMNS).select(COLUMNS).to_pydict()
     if not table["id"]:
         raise ArtifactError(f"{path} has no row.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 UNKNOWN = "–"
 
@@ -20,6 +22,13 @@ def whole(value: float | None) -> str:
 def percent(share: float | None) -> str:
     """Shares of one: 12.3 %."""
     return UNKNOWN if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
+
+
+def gap_words(gap: Mapping[str, Any] | None) -> str:
+    """The gap of a `report.json` with its name: 0.123 (good)."""
+    value = (gap or {}).get("value")
+    status = (gap or {}).get("status")
+    return decimal(value) + (f" ({status})" if value is not None and status else "")
 
 
 def counted(number: int, singular: str, plural: str = "") -> str:

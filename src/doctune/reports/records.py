@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK = "classification", "question_answering", "multi_task"
-TASKS = (CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK)
 INSTRUCTIONS = "instruction_tuning"
+TASKS = (CLASSIFICATION, QUESTION_ANSWERING, MULTI_TASK, INSTRUCTIONS)
 ATTENTION_COLUMNS = ("id", "chunk", "weight", "text")
 PREDICTION_COLUMNS = ("id", "path", "truth", "prediction", "probabilities")
 
@@ -84,16 +84,16 @@ class RunRecords(RunFiles):
     attention: dict[str, dict[str, list[ChunkWeight]]] = field(default_factory=dict)
 
 
-def read_task(run: Path, known: Sequence[str] = TASKS) -> str:
-    """The task of a run, one of `known`; runs that do not name theirs are classifiers.
+def read_task(run: Path) -> str:
+    """The task of a run, one of `TASKS`; runs that do not name theirs are classifiers.
 
     Raises:
         ArtifactError: the folder is none of a run, or its task is not known.
     """
     require_run(run)
     task = read_json(run, "environment.json", dict).get("task") or CLASSIFICATION
-    if task not in known:
-        raise ArtifactError(f"{run / 'environment.json'}: the task {task!r} has no report; known: {', '.join(known)}.")
+    if task not in TASKS:
+        raise ArtifactError(f"{run / 'environment.json'}: the task {task!r} has no report; known: {', '.join(TASKS)}.")
     return str(task)
 
 

@@ -27,7 +27,6 @@ from doctune.reports.records import (
     INSTRUCTIONS,
     MULTI_TASK,
     QUESTION_ANSWERING,
-    TASKS,
     ChunkWeight,
     Predictions,
     RunRecords,
@@ -60,7 +59,7 @@ def write_report(run: Path) -> Path:
     Raises:
         ArtifactError: a file of the run is missing or damaged; the message names it.
     """
-    task = read_task(run, (*TASKS, INSTRUCTIONS))
+    task = read_task(run)
     if task == QUESTION_ANSWERING:
         return reader.write_report(run)
     if task == MULTI_TASK:

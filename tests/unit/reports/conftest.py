@@ -400,3 +400,73 @@ def judged():
 def save_rows():
     """`write_target_rows`: a path and rows in."""
     return write_target_rows
+
+
+def judged_conversations(lower=0.0, *, prefix="c", tokens=10, count=40, written="yes"):
+    """Conversations with losses of 20 to 24 nats, less what every odd one is `lower`, and what the model wrote."""
+    return [
+        {
+            "id": f"{prefix}{number}", "place": f"t.jsonl:{number + 1}", "prompt": f"Say {number}.", "reference": "yes",
+            "loss": 20.0 + number % 5 - (lower if number % 2 else 0.0), "tokens": tokens, "prediction": written,
+        }
+        for number in range(count)
+    ]  # fmt: skip
+
+
+CONVERSATION_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "place", "prompt", "reference")]
+    + [("loss", pa.float64()), ("tokens", pa.int64()), ("prediction", pa.string())]
+)
+
+
+UNTRAINED_SCORES = {"loss": 2.3, "perplexity": 10.0, "ci95": {"loss": [2.2, 2.4], "perplexity": [9.0, 11.0]}}
+
+
+def write_made_up_instruction_run(run: Path, test=None, history=None, checks=None, **environment) -> Path:
+    """A tuned model's run; `test` are rows as of `judged_conversations`; before training losses are 1 higher."""
+    for folder in ("data", "predictions"):
+        (run / folder).mkdir(parents=True)
+    for part, rows in {"val": judged_conversations(), "test": judged_conversations() if test is None else test}.items():
+        before = [row | {"loss": row["loss"] + 1, "prediction": None} for row in rows]
+        for name, found in ((part, rows), (f"untrained_{part}", before)):
+            table = pa.Table.from_pylist(found, CONVERSATION_SCHEMA)
+            pq.write_table(table, run / f"predictions/{name}.parquet")
+    if checks is None:
+        checks = [
+            {"step": 5 * number, "epoch": number, "train_loss": 2.0, "val_loss": 2.0 + gap, "gap": gap}
+            | {"gap_status": "good", "lr": 1e-3}
+            for number, gap in ((1, 0.125), (2, 0.1))
+        ]
+    if history is None:
+        history = [
+            {"epoch": row["epoch"], "val_loss": row["val_loss"], "val_perplexity": 8.0, "train_loss": row["train_loss"]}
+            | {"gap": row["gap"], "gap_status": row["gap_status"]}
+            for row in checks
+        ]
+    told = {"task": "instruction_tuning", "monitor": {"metric": "val/loss", "mode": "min"}, "best_epoch": 2}
+    files = {
+        "data/audit.json": {"rows": 100, "parts": {"train": 20, "val": 40, "test": 40, "left_out": 0}, "truncated": 0},
+        "data/baselines.json": {"untrained": dict.fromkeys(("val", "test"), UNTRAINED_SCORES)},
+        "environment.json": ENVIRONMENT | told | {"best_step": 10} | environment,
+        "training_history.json": history,
+        "training_metrics.json": checks,
+    }
+    for name, content in files.items():
+        (run / name).write_text(json.dumps(content))
+    return run
+
+
+@pytest.fixture
+def make_instruction_run(tmp_path):
+    """Write a made-up language model's run into a fresh folder; see `write_made_up_instruction_run`."""
+
+    def make(name="run", **settings):
+        return write_made_up_instruction_run(tmp_path / "outputs" / "2026-11-01" / name, **settings)
+
+    return make
+
+
+@pytest.fixture
+def conversation_rows():
+    """`judged_conversations`: rows of a part."""
+    return judged_conversations
