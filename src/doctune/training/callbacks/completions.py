@@ -42,7 +42,7 @@ class JudgedConversations:
         return sorted(by_hash[:count])
 
 
-class CompletionWriter(JudgedPartWriter):
+class CompletionWriter(JudgedPartWriter[tuple[float, int]]):
     """Collects the losses of `trainer.validate` and `trainer.test`, and has some prompts answered when a part is over.
 
     Args:
@@ -59,12 +59,12 @@ class CompletionWriter(JudgedPartWriter):
         answer: Answer,
         num_answers: int,
     ) -> None:
+        super().__init__()
         self._path_of = path_of
         self._parts = parts
         self._answer = answer
         self._num_answers = num_answers
         self._module: LightningModule | None = None
-        self._rows: dict[int, tuple[float, int]] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Remember which module answers."""
@@ -74,15 +74,14 @@ class CompletionWriter(JudgedPartWriter):
         """Keep the sums of losses, (B,), and how many tokens they are of, (B,)."""
         columns = (batch["index"], outputs["losses"], outputs["counts"])
         for place, loss, count in zip(*(column.tolist() for column in columns), strict=True):
-            self._rows[place] = (loss, count)
+            self.kept[place] = (loss, count)
 
     def write(self, part: str) -> None:
         """Write the conversations in their order: id, place, prompt, reference, loss (a sum, in nats), tokens, and a
         prediction where one was asked for."""
         judged = self._parts[part]
         owners = np.repeat(np.arange(len(judged.ids)), judged.num_sequences)
-        sums = np.array([self._rows[place] for place in range(len(owners))], dtype=np.float64)
-        self._rows = {}
+        sums = np.array([self.kept[place] for place in range(len(owners))], dtype=np.float64)
         size = len(judged.ids)
         table = pa.table(
             {

@@ -9,10 +9,11 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from doctune.training.collectives import summed
+from doctune.training.data.batched import num_losses
 
 
 class StepLoss(Callback):
-    """Logs `train/loss_step`: the loss as it is minimised, the mean over the examples of the effective batch.
+    """Logs `train/loss_step`: the loss as it is minimised, the mean over the examples, or tokens, of the effective batch.
 
     However the batch is cut and shared out, it is the same number.
     """
@@ -25,7 +26,7 @@ class StepLoss(Callback):
     ) -> None:
         """Add up micro-batches; a stand-in of a process that has none left counts nothing."""
         objective = outputs["objective"]
-        share = torch.stack([objective, objective.new_full((), len(batch["index"]))])
+        share = torch.stack([objective, objective.new_full((), num_losses(batch))])
         self._sums.append(share if batch["scale"] else torch.zeros_like(share))
         if batch["ends_step"]:
             total, examples = summed(torch.stack(self._sums).sum(dim=0))

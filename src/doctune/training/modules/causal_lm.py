@@ -55,7 +55,7 @@ class CausalLMModule(FineTunedModule):
         plain = next_token_losses(logits, batch["labels"])[0].sum()
         smoothing = self.label_smoothing
         objective = next_token_losses(logits, batch["labels"], smoothing)[0].sum() if smoothing else plain
-        return self._trained(objective, plain, batch, batch["losses"])
+        return self._trained(objective, plain, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """The `losses` (B,) of the rows, sums over their tokens, and how many those are, `counts` (B,).
