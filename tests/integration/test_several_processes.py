@@ -39,9 +39,9 @@ CLASSES = ("split.val=0.12", "split.test=0.14")
 TOGETHER = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.micro_batch_size=1")
 # Sums in another order differ in the last digits of a float, which the steps carry on.
 TOLERANCE = 2e-5
-# Softmax does not see the biases of keys, nor a reader's last one: of their gradients, zero but for rounding, AdamW
-# makes steps. No rate is above 4e-3 and no such step goes far.
 WEIGHTS_TOLERANCE = 5e-4
+# Softmax does not see them: of their gradients, zero but for rounding, AdamW makes steps of full length.
+UNSEEN = ("k_lin.bias", "key.bias", "qa_outputs.bias")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,8 @@ def assert_same_training(run, other):
     weights, expected = (last_checkpoint(each)["state_dict"] for each in (run, other))
     assert weights.keys() == expected.keys()
     for name, weight in expected.items():
-        assert torch.allclose(weights[name], weight, atol=WEIGHTS_TOLERANCE), name
+        if not name.endswith(UNSEEN):
+            assert torch.allclose(weights[name], weight, atol=WEIGHTS_TOLERANCE), name
 
 
 def assert_same_predictions(run, other):
@@ -363,3 +364,34 @@ def start_task(start, tiny, task_data):
         return made[wanted]
 
     return run
+
+
+@pytest.mark.slow
+def test_a_language_model_trains_in_two_processes_as_in_one(compose, tiny_mistral, tmp_path):
+    rows = [{"prompt": f"Say {a} after {b}.", "completion": f"{a}, for it is {b}."} for a in range(8) for b in range(8)]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = [each for each in RECIPE if "head" not in each]
+    data = (
+        "model=mistral",
+        f"model.path={tiny_mistral}",
+        "data=instructions",
+        f"data.train=[{tmp_path / 'train.jsonl'}]",
+        f"data.cache_dir={tmp_path / 'cache'}",
+        "data.duplicate_threshold=1",
+        "data.max_length=64",
+        "data.generate=4",
+        "data.max_new_tokens=4",
+        "trainer.precision='32'",
+        "trainer.progress=false",
+        "trainer.check_every_n_steps=3",
+        "logger=csv",
+    )
+    runs = {name: tmp_path / name for name in ("alone", "together")}
+    for name, more in (("alone", ()), ("together", TOGETHER)):
+        train(compose(*data, *recipe, "trainer.max_epochs=2", *more), runs[name])
+    assert_same_training(runs["together"], runs["alone"])
+    assert_same_predictions(runs["together"], runs["alone"])
+    ours, theirs = (read(run / "training_metrics.json") for run in (runs["together"], runs["alone"]))
+    assert [row["tokens"] for row in ours] == [row["tokens"] for row in theirs]
+    for row, expected in zip(ours, theirs, strict=True):
+        assert row["gap"] == pytest.approx(expected["gap"], abs=1e-4)

@@ -13,7 +13,7 @@ from doctune.training.data.batched import num_losses
 
 
 class StepLoss(Callback):
-    """Logs `train/loss_step`: the loss as it is minimised, the mean over the examples, or tokens, of the effective batch.
+    """Logs `train/loss_step`: the loss as it is minimised, the mean over the examples or tokens of the effective batch.
 
     However the batch is cut and shared out, it is the same number.
     """
