@@ -20,6 +20,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 TRAIN = Path(__file__).parents[1] / "train.py"
 SEED = 42
@@ -38,7 +39,7 @@ def main() -> int:
     add("--epochs", type=int, default=10, help="of each recipe, at most (default: 10)")
     args = parser.parse_args()
     runs = args.runs.resolve()
-    _write_parts(_data_folder(args.data) / "train.jsonl", runs / "data")
+    _write_parts(data_folder(args.data) / "train.jsonl", runs / "data")
     if not (runs / "random/config.json").is_file():
         _write_random_model(runs / "data/base.jsonl", runs / "random")
     shared = ("trainer=cpu", "logger=csv", f"data.max_length={MAX_LENGTH}", f"data.cache_dir={runs / 'cache'}")
@@ -68,7 +69,8 @@ def main() -> int:
     return subprocess.run([*compare, "--html", str(runs / "compare.html")], check=False).returncode
 
 
-def _data_folder(named: Path | None) -> Path:
+def data_folder(named: Path | None) -> Path:
+    """The folder gsm8k/ in the one that is named, or in that of DOCTUNE_DATA."""
     root = named or os.environ.get("DOCTUNE_DATA")
     if root is None:
         sys.exit("Name the folder that holds gsm8k/ with --data, or in DOCTUNE_DATA.")
@@ -88,21 +90,10 @@ def _write_parts(source: Path, folder: Path) -> None:
 
 def _write_random_model(source: Path, folder: Path) -> None:
     """A Mistral with random weights and a byte-level vocabulary learnt from the examples."""
-    import tokenizers as hf_tokenizers
     import torch
     import transformers as hf
 
-    texts = [value for line in source.read_text(encoding="utf-8").splitlines() for value in json.loads(line).values()]
-    backend = hf_tokenizers.Tokenizer(hf_tokenizers.models.BPE())
-    backend.pre_tokenizer = hf_tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = hf_tokenizers.decoders.ByteLevel()
-    trainer = hf_tokenizers.trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=hf_tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-    )
-    backend.train_from_iterator(texts, trainer)
-    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    tokenizer = write_tokenizer(source, folder)
     torch.manual_seed(SEED)
     config = hf.MistralConfig(
         vocab_size=len(tokenizer),
@@ -117,7 +108,26 @@ def _write_random_model(source: Path, folder: Path) -> None:
         sliding_window=None,
     )
     hf.MistralForCausalLM(config).save_pretrained(folder)
+
+
+def write_tokenizer(source: Path, folder: Path) -> Any:
+    """A byte-level vocabulary learnt from the examples of a file, written to a folder."""
+    import tokenizers as hf_tokenizers
+    import transformers as hf
+
+    texts = [value for line in source.read_text(encoding="utf-8").splitlines() for value in json.loads(line).values()]
+    backend = hf_tokenizers.Tokenizer(hf_tokenizers.models.BPE())
+    backend.pre_tokenizer = hf_tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = hf_tokenizers.decoders.ByteLevel()
+    trainer = hf_tokenizers.trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=hf_tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    backend.train_from_iterator(texts, trainer)
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     tokenizer.save_pretrained(folder)
+    return tokenizer
 
 
 def _train(run: Path, *overrides: str) -> None:

@@ -21,6 +21,7 @@ from doctune.text.vocabulary import CLS, MASK, PAD, SEP, UNK
 
 # What each architecture calls the dropout of its encoder and of its classification head.
 _ENCODER_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+_ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 _HEAD_DROPOUTS = ("classifier_dropout", "seq_classif_dropout", "qa_dropout", "cls_dropout")
 # The files that hold a vocabulary; a model's folder has at least one.
 _VOCABULARIES = (
@@ -35,10 +36,11 @@ _VOCABULARIES = (
 
 @dataclass(frozen=True)
 class Dropouts:
-    """Dropout probabilities; None keeps what the encoder came with."""
+    """Dropout probabilities; None keeps what the encoder came with. `attention` goes before `encoder`."""
 
     encoder: float | None = None
     head: float | None = None
+    attention: float | None = None
 
 
 def pretrained_config(path: str) -> PretrainedConfig:
@@ -109,6 +111,7 @@ def set_dropouts(config: PretrainedConfig, dropouts: Dropouts) -> None:
         ConfigError: the architecture has no such knob.
     """
     _set_first(config, _ENCODER_DROPOUTS, dropouts.encoder, "model.dropout")
+    _set_first(config, _ATTENTION_DROPOUTS, dropouts.attention, "model.attention_dropout")
     _set_first(config, _HEAD_DROPOUTS, dropouts.head, "model.head_dropout")
 
 

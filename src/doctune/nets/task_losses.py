@@ -7,6 +7,11 @@ the whole effective batch for which it is known, so that any number of micro-bat
     objective  = sum over k of  weight_k * target_k                              (fixed weights)
                = sum over k of  exp(-s_k) * target_k + s_k / 2                   (learned weights)
 
+The loss of a text is the negative log likelihood of what is true of it; of a multi-label target the sum over labels.
+Their mean, usual where there is one target, would let 28 labels move a shared encoder 28 times less than one choice of
+28: on GoEmotions they then hardly learnt beside two easier targets (`benchmarks/joint_heads.py`). What training and
+validation are compared by (`plain_sums`) is the mean, in which a gap means the same for any number of labels.
+
 The second is A. Kendall, Y. Gal and R. Cipolla, "Multi-task learning using uncertainty to weigh losses for scene
 geometry and semantics", CVPR 2018, section 3.2, in its form for classification, with s = log sigma².
 
@@ -66,19 +71,19 @@ def positive_weights(kind: str, counts: Sequence[int], num_texts: int, beta: flo
 
 
 def binary_cross_entropy_sum(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross entropy, the mean over labels, summed over texts, a scalar.
+    """Binary cross entropy, summed over labels and texts, a scalar.
 
     Args:
         logits: (B, L).
         targets: (B, L), 0 or 1.
         weights: (L,) from `positive_weights`.
     """
-    losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), pos_weight=weights, reduction="sum")
-    return losses / logits.shape[1]
+    wanted = targets.to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weights, reduction="sum")
 
 
 def binary_focal_sum(logits: Tensor, targets: Tensor, weights: Tensor, gamma: float) -> Tensor:
-    """Focal loss of each label (Lin et al. 2017, section 3.2), the mean over labels, summed over texts, a scalar.
+    """Focal loss of each label (Lin et al. 2017, section 3.2), summed over labels and texts, a scalar.
 
     Arguments as in `binary_cross_entropy_sum`, to which it is equal at gamma 0.
 
@@ -90,7 +95,7 @@ def binary_focal_sum(logits: Tensor, targets: Tensor, weights: Tensor, gamma: fl
     # The slope of a power below 1 has no bound at 0, where a saturated sigmoid puts it.
     doubt = (-torch.expm1(log_right)).clamp_min(torch.finfo(log_right.dtype).eps)
     weighted = torch.where(applies, weights, 1.0) * doubt**gamma * log_right
-    return -weighted.sum() / logits.shape[1]
+    return -weighted.sum()
 
 
 class LabelSetLoss(nn.Module):
@@ -247,4 +252,5 @@ def _plain_single(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _plain_multi(logits: Tensor, targets: Tensor) -> Tensor:
-    return binary_cross_entropy_sum(logits, targets, torch.ones_like(logits[0] if len(logits) else logits.sum(dim=0)))
+    ones = torch.ones_like(logits[0] if len(logits) else logits.sum(dim=0))
+    return binary_cross_entropy_sum(logits, targets, ones) / logits.shape[1]

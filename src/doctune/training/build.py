@@ -107,8 +107,12 @@ def _pretrained(model: schema.PretrainedConfig, architecture: PretrainedConfig, 
             f"data.max_length={max_length} is more than {model.name} can read: "
             f"{encoder.max_window(architecture)} tokens."
         )
-    encoder.set_dropouts(architecture, encoder.Dropouts(model.dropout, model.head_dropout))
+    encoder.set_dropouts(architecture, _dropouts(model))
     return Encoder(architecture, encoder.pretrained_tokenizer(model.path), model.path)
+
+
+def _dropouts(model: schema.ModelConfig) -> encoder.Dropouts:
+    return encoder.Dropouts(model.dropout, model.head_dropout, model.attention_dropout)
 
 
 def scratch_encoder(model: schema.ScratchConfig, training_texts: Sequence[str]) -> Encoder:
@@ -121,7 +125,7 @@ def scratch_encoder(model: schema.ScratchConfig, training_texts: Sequence[str]) 
         vocab_size=learnt.get_vocab_size(),
         max_position_embeddings=model.max_position_embeddings,
     )
-    encoder.set_dropouts(architecture, encoder.Dropouts(model.dropout, model.head_dropout))
+    encoder.set_dropouts(architecture, _dropouts(model))
     tokenizer = encoder.scratch_tokenizer(learnt, model.max_position_embeddings)
     return Encoder(architecture, tokenizer, None)
 

@@ -126,6 +126,7 @@ def _share_problems(config: Config) -> Iterator[str]:
         "loss.label_smoothing": config.loss.label_smoothing,
         "schedule.warmup_ratio": config.schedule.warmup_ratio,
         "model.dropout": config.model.dropout,
+        "model.attention_dropout": config.model.attention_dropout,
         "model.head_dropout": config.model.head_dropout,
         "loss.beta": config.loss.beta,
         "data.augment.token_dropout": config.data.augment.token_dropout,

@@ -46,6 +46,8 @@ def test_dropouts_reach_the_names_of_each_architecture(tiny_encoder, kind, encod
     assert getattr(config, head_name) == before
     set_dropouts(config, Dropouts(head=0.7))
     assert getattr(config, head_name) == 0.7
+    set_dropouts(config, Dropouts(encoder=0.3, attention=0.0))
+    assert [getattr(config, name) for name in encoder_names] == [0.3, 0.0]
 
 
 def test_an_architecture_without_such_dropout_refuses_the_knob():
