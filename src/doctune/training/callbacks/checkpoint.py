@@ -25,6 +25,7 @@ class NamedCheckpoint(ModelCheckpoint):
         super().__init__(dirpath=folder, monitor=monitor, mode=mode, save_top_k=save_top_k, save_last=True)
         self._prefix = prefix
         self._has_checked = False
+        self._named_at = datetime.now()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember a check within an epoch."""
@@ -41,7 +42,6 @@ class NamedCheckpoint(ModelCheckpoint):
             candidates = self._monitor_candidates(trainer)
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
-        self._named_at = datetime.now()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the best, and the last in any case: Lightning 2.6 leaves it out where the epoch was no better."""
