@@ -165,7 +165,8 @@ class LearningGuards(Callback):
         sums = summed(torch.stack([share for _, share in self._unread])).tolist()
         unread, self._unread = self._unread, []
         for (step, _), (loss, documents) in zip(unread, sums, strict=True):
-            self._check_step(step, loss / documents)
+            if documents:
+                self._check_step(step, loss / documents)
 
     def _check_step(self, step: _Step, loss: float) -> None:
         if not math.isfinite(loss):

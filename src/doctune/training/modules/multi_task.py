@@ -196,7 +196,7 @@ class Counts(Metric):
         self.counts[place] += count
 
     def compute(self) -> Tensor:
-        """(K,)."""
+        """(K,); of one target a scalar, as metrics have it."""
         return self.counts
 
 
@@ -224,9 +224,10 @@ class TargetMetrics(nn.Module):
 
     def compute(self) -> Mapping[str, Tensor]:
         """`<target>/<metric>` of the targets that any text knew, and `f1_macro`."""
+        counts = self._seen.compute().reshape(-1).tolist()
         judged = [
             (target.name, metrics.compute())  # type: ignore[operator]
-            for target, metrics, seen in zip(self._targets, self._metrics, self._seen.compute().tolist(), strict=True)
+            for target, metrics, seen in zip(self._targets, self._metrics, counts, strict=True)
             if seen
         ]
         scores = {f"{name}/{metric}": value for name, found in judged for metric, value in found.items()}

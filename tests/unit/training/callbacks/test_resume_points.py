@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader
 
 from doctune.training.callbacks.resume_points import ResumePoints, newest, recount, settle
 
+ON_CPU = SimpleNamespace(device=torch.device("cpu"))
+
 PROGRESS, VALIDATION = "epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"
 # 10 documents in effective batches of 4: two steps of 4 and one of 2.
 BY_TWO, BY_ONE = {"per_step": 2, "per_epoch": 5}, {"per_step": 4, "per_epoch": 10}
@@ -226,7 +228,7 @@ def test_of_very_many_steps_the_last_ones_are_kept_too(tmp_path):
     callback = points(tmp_path, every_minutes=0, keep=1)
     for step in (9_999_999, 10_000_000):
         trainer = SimpleNamespace(global_step=step, checkpoint_callbacks=[], save_checkpoint=Path.touch)
-        callback.on_train_batch_start(trainer, None, None, 2)
+        callback.on_train_batch_start(trainer, ON_CPU, None, 2)
         assert names(tmp_path) == [f"step{step}.ckpt"]
 
 
@@ -308,10 +310,10 @@ def test_a_signal_after_the_last_validation_batch_of_the_last_epoch_raises(tmp_p
     heard.on_train_start(trainer, None)
     os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        heard.on_train_end(trainer, None)
+        heard.on_train_end(trainer, ON_CPU)
     heard = points(tmp_path)
     heard.on_train_start(trainer, None)
-    heard.on_train_end(trainer, None)  # without a signal the run just ends
+    heard.on_train_end(trainer, ON_CPU)  # without a signal the run just ends
 
 
 @pytest.mark.parametrize(

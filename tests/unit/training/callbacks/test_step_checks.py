@@ -9,7 +9,7 @@ from lightning import LightningModule, Trainer
 
 from doctune.scoring.gap import GapThresholds
 from doctune.training.alarms import Alarms
-from doctune.training.callbacks.check_log import CheckLog
+from doctune.training.callbacks.check_log import CheckLog, write_summary
 from doctune.training.callbacks.checkpoint import NamedCheckpoint
 from doctune.training.callbacks.gap import GapGuard
 from doctune.training.callbacks.resume_points import ResumePoints
@@ -100,13 +100,13 @@ def test_the_gap_guard_stops_within_an_epoch_and_names_steps(tmp_path, caplog):
 
 
 def test_the_summary_tells_of_the_best_check(tmp_path):
-    log = CheckLog(tmp_path, GapThresholds().status)
     rows = [
         {"step": step, "epoch": 1, "train_loss": 1.0, "val_loss": 1 + gap, "gap": gap, "gap_status": "good", "lr": 0.1}
+        | {"tokens": 10 * step + 10}
         for step, gap in ((2, 0.3), (4, 0.1), (6, 0.2))
     ]
-    log.load_state_dict({"rows": rows, "tokens": 70})
-    log.write_summary("gap", 12.5)
+    (tmp_path / "training_metrics.json").write_text(json.dumps(rows))
+    write_summary(tmp_path, "gap", 12.5)
     assert json.loads((tmp_path / "training_summary.json").read_text()) == {
         "best_step": 4, "best_epoch": 1, "best_val_loss": pytest.approx(1.1), "gap_at_best": 0.1, "gap_status": "good",
         "status": "gap", "checks": 3, "steps": 6, "seconds": 12.5, "tokens": 70,
