@@ -227,7 +227,9 @@ def test_those_that_have_come_furthest_are_kept_whatever_their_times(tmp_path):
 def test_of_very_many_steps_the_last_ones_are_kept_too(tmp_path):
     callback = points(tmp_path, every_minutes=0, keep=1)
     for step in (9_999_999, 10_000_000):
-        trainer = SimpleNamespace(global_step=step, checkpoint_callbacks=[], save_checkpoint=Path.touch)
+        trainer = SimpleNamespace(
+            global_step=step, checkpoint_callbacks=[], save_checkpoint=Path.touch, is_global_zero=True
+        )
         callback.on_train_batch_start(trainer, ON_CPU, None, 2)
         assert names(tmp_path) == [f"step{step}.ckpt"]
 
