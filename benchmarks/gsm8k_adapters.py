@@ -2,7 +2,7 @@
 
     python benchmarks/gsm8k_adapters.py --data FOLDER_WITH_gsm8k --runs gsm8k_adapters/
 
-A small Mistral (4 layers, 256 wide, 4,096 tokens of a vocabulary learnt from the same texts) is trained from scratch on
+A small Mistral (4 layers, 192 wide, a vocabulary of 2,048 tokens learnt from the same texts) is trained from scratch on
 half of GSM8K's train.jsonl: `base/`. Then `experiment=qlora_v1` and `experiment=qlora_v2` tune four-bit adapters of it
 on 800 examples of the other half, chosen and judged on 400 and 400 more: `v1/` and `v2/`. Both have the same seed,
 examples, effective batch and number of epochs at most; `doctune compare` says which is better, with the gap of each as
@@ -25,7 +25,7 @@ from typing import Any
 TRAIN = Path(__file__).parents[1] / "train.py"
 SEED = 42
 PARTS = {"train": 800, "val": 400, "test": 400}
-VOCABULARY = 4096
+VOCABULARY = 2048
 MAX_LENGTH = 512
 
 
@@ -97,11 +97,11 @@ def _write_random_model(source: Path, folder: Path) -> None:
     torch.manual_seed(SEED)
     config = hf.MistralConfig(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=768,
+        hidden_size=192,
+        intermediate_size=512,
         num_hidden_layers=4,
-        num_attention_heads=8,
-        num_key_value_heads=4,
+        num_attention_heads=6,
+        num_key_value_heads=3,
         max_position_embeddings=MAX_LENGTH,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

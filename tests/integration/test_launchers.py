@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -99,3 +100,26 @@ def test_a_resumed_multirun_is_refused_without_slurm_too(multirun, tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("doctune: hydra/launcher=submitit_slurm hands jobs to SLURM, and this machine")
+
+
+@needs_ray
+def test_prepare_on_ray_fills_the_store_as_this_machine_does(tiny, manifest_of_files, tmp_path):
+    def prepared(engine):
+        recipe = [*tiny, f"data.manifest={manifest_of_files}", f"data.cache_dir={tmp_path / engine / 'cache'}"]
+        command = [sys.executable, "-m", "doctune.cli.main", "prepare", *recipe, f"prepare.engine={engine}"]
+        done = subprocess.run(
+            [*command, f"hydra.run.dir={tmp_path / engine}"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Reading 60 new files." in done.stdout
+        account = (tmp_path / engine / "data/account.csv").read_text()
+        (texts,) = (tmp_path / engine / "cache").glob("texts/*")
+        rows = [row for path in sorted(texts.glob("*.arrow")) for row in read_arrow(path)]
+        return account, sorted(rows, key=str)
+
+    assert prepared("ray") == prepared("local")
+
+
+def read_arrow(path):
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all().to_pylist()

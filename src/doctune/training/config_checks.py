@@ -57,6 +57,7 @@ METRICS = {
 }
 SPLITS = ("holdout", "kfold")
 WANDB_MODES = ("offline", "online", "disabled")
+ENGINES = ("local", "ray")
 
 
 def problems(config: Config) -> Iterator[str]:
@@ -68,6 +69,7 @@ def problems(config: Config) -> Iterator[str]:
     yield from _device_problems(config)
     yield from _split_problems(config.split)
     yield from _metric_problems(config)
+    yield from _engine_problems(config)
     yield from _combination_problems(config)
     yield from adapter_problems(config.finetune)
     for package in ADAPTER_LIBRARIES.get(config.finetune.strategy, ()):
@@ -93,6 +95,7 @@ def _choice_problems(config: Config) -> Iterator[str]:
         ("monitor.metric", config.monitor.metric, _metrics(config.data)),
         ("monitor.mode", config.monitor.mode, ("min", "max")),
         ("logger.wandb_mode", config.logger.wandb_mode, WANDB_MODES),
+        ("prepare.engine", config.prepare.engine, ENGINES),
     ]
     if isinstance(config.data, FileContentConfig):
         choices.append(("data.extract.pdf_backend", config.data.extract.pdf_backend, PDF_BACKENDS))
@@ -111,6 +114,14 @@ def _metrics(data: DataConfig) -> tuple[str, ...]:
     """What can be monitored with this kind of data."""
     named = data.targets if isinstance(data, MultiTaskConfig) else ()
     return (*METRICS[data.kind], *(f"val/{name}/f1_macro" for name in named))
+
+
+def _engine_problems(config: Config) -> Iterator[str]:
+    engine = config.prepare.engine
+    if engine == "ray" and not isinstance(config.data, FileContentConfig):
+        yield f"prepare.engine=ray reads the files of a manifest, and data={config.data.kind} has none: leave it out."
+    if config.prepare.ray_address is not None and engine != "ray":
+        yield f"prepare.ray_address={config.prepare.ray_address} is for prepare.engine=ray only."
 
 
 def _range_problems(config: Config) -> Iterator[str]:

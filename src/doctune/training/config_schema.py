@@ -314,6 +314,16 @@ class CascadeConfig:
 
 
 @dataclass
+class PrepareConfig:
+    """Who turns files into text, in `doctune prepare` and wherever a run finds files that nobody has read yet."""
+
+    engine: str = "local"
+    """local: worker processes of this machine; ray: Ray Data, on a cluster whose machines see the same files."""
+    ray_address: str | None = None
+    """For ray: of a running cluster, such as auto or ray://host:10001; None: Ray on the cores of this machine."""
+
+
+@dataclass
 class Config:
     """A whole run."""
 
@@ -330,6 +340,7 @@ class Config:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     metric: MetricConfig = field(default_factory=MetricConfig)
     cascade: CascadeConfig = field(default_factory=CascadeConfig)
+    prepare: PrepareConfig = field(default_factory=PrepareConfig)
     resume: str | None = None
     """A run folder to go on in, with its own configuration (only trainer.max_epochs, trainer.devices and
     trainer.strategy may differ); auto: the newest unfinished one."""

@@ -38,7 +38,7 @@ def prepare(config: Config, run: Path) -> None:
 
 def _prepare_files(config: Config, run: Path) -> None:
     data = sources.file_content(config.data)
-    corpus = sources.corpus(data, config.split, sources.manifest(data))
+    corpus = sources.corpus(data, config.split, sources.manifest(data), config.prepare)
     report = sources.audit(data, corpus)
     corpus.write(run / "data", report)
     sources.say_findings(report)

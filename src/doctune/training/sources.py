@@ -63,13 +63,22 @@ def chunk_settings(data: schema.ChunksConfig) -> ChunkSettings:
     return ChunkSettings(data.max_length, data.chunk_stride, data.max_chunks, cast(Keep, data.keep))
 
 
-def corpus(data: schema.FileContentConfig, split: schema.SplitConfig, rows: Manifest) -> Corpus:
-    """Texts, groups and parts of the manifest's files."""
+def corpus(
+    data: schema.FileContentConfig,
+    split: schema.SplitConfig,
+    rows: Manifest,
+    engine: schema.PrepareConfig | None = None,
+) -> Corpus:
+    """Texts, groups and parts of the manifest's files, which the engine reads, by default this machine."""
     settings = extract_settings(data)
     limits = Limits(timeout_s=data.extract.timeout_s, memory_mb=data.extract.memory_mb)
 
     def extract(paths: Sequence[Path]) -> Iterator[Document]:
         log.info("Reading %d new files.", len(paths))
+        if engine is not None and engine.engine == "ray":
+            from doctune.text.cluster import extract_on_ray
+
+            return _with_progress(extract_on_ray(paths, settings, limits, address=engine.ray_address), len(paths))
         return _with_progress(extract_files(paths, settings, limits, data.extract.workers), len(paths))
 
     return prepare(

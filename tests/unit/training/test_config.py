@@ -45,6 +45,12 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
             ["finetune.strategy=most"],
             "finetune.strategy=most is not a choice: full, head, partial, gradual, lora, qlora.",
         ),
+        (["prepare.engine=spark"], "prepare.engine=spark is not a choice: local, ray."),
+        (["prepare.ray_address=auto"], "prepare.ray_address=auto is for prepare.engine=ray only."),
+        (
+            ["data=squad", "prepare.engine=ray"],
+            "prepare.engine=ray reads the files of a manifest, and data=squad has none: leave it out.",
+        ),
         (["loss.class_weights=heavy"], "loss.class_weights=heavy is not a choice: none, balanced, effective."),
         (["schedule.name=step"], "schedule.name=step is not a choice: linear, cosine, one_cycle, constant."),
         (["split.small_classes=mix"], "split.small_classes=mix is not a choice: fail, drop, merge."),

@@ -164,7 +164,7 @@ def prepare_documents(config: schema.Config, run: Path, record: RunRecord) -> tu
     rows = sources.manifest(data)
     source = _pretrained(config)
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
-    corpus = sources.corpus(data, config.split, rows)
+    corpus = sources.corpus(data, config.split, rows, config.prepare)
     record.check_data(str(corpus.source), fingerprint(corpus.documents))
     advice = advice_on_folds(len(corpus.documents), sources.split_settings(config.split))
     if advice:
