@@ -144,7 +144,7 @@ class ResumePoints(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         name = f"step_{datetime.now():%Y%m%d_%H%M%S}_step{trainer.global_step:07d}.ckpt"
-        trainer.save_checkpoint(self._folder / name)
+        trainer.save_checkpoint(self._folder / name, weights_only=False)
         self._saved_at = time.monotonic()
         if trainer.is_global_zero:
             saved = sorted(self._folder.glob("step_*_step*.ckpt"), key=_step_and_time)
