@@ -116,8 +116,9 @@ def assert_same_predictions(run, other):
         assert len({*ours["id"].to_pylist()}) == len(ours)
         for name in set(theirs.column_names) - {"score", "null_score", "n_best", "probability"}:
             for row, expected in zip(ours[name].to_pylist(), theirs[name].to_pylist(), strict=True):
-                is_numbers = isinstance(expected, list) and any(isinstance(each, float) for each in expected)
-                assert row == (pytest.approx(expected, abs=1e-4) if is_numbers else expected), name
+                values = expected if isinstance(expected, list) else [expected]
+                is_numbers = any(isinstance(each, float) for each in values)
+                assert row == (pytest.approx(expected, abs=1e-4, rel=1e-5) if is_numbers else expected), name
 
 
 def test_two_processes_have_the_losses_and_weights_of_one(alone, together):
