@@ -75,11 +75,7 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
     Raises:
         TrainingError: the loss diverged before there was a checkpoint; not even one document at a time fits in memory.
     """
-    precision, fallback = build.resolve_precision(config.trainer)
-    if fallback:
-        record.note(fallback)
-    if optimiser := build.optimiser_fallback(config):
-        log.info("%s", optimiser)
+    precision = _precision(config, record)
     config = _with_remembered_micro_batch(config, record)
     module = task.module(config, task.datamodule(config), precision)
     _describe(config, run, task, module, precision, record)
@@ -103,9 +99,7 @@ def fit_together(config: Config, run: Path, task: Task, status: StatusFile, reco
         TrainingError: as `fit` does; one of the processes failed.
         KeyboardInterrupt: they were interrupted.
     """
-    precision, fallback = build.resolve_precision(config.trainer)
-    if fallback:
-        record.note(fallback)
+    precision = _precision(config, record)
     alone = build.alone(config)
     datamodule = task.datamodule(alone)
     module = task.module(alone, datamodule, precision)
@@ -118,6 +112,16 @@ def fit_together(config: Config, run: Path, task: Task, status: StatusFile, reco
     write_summary(run, record.facts["stopped"], record.facts["training_seconds"])
     module.load_state_dict(best_checkpoint(run, record)["state_dict"])
     return module
+
+
+def _precision(config: Config, record: RunRecord) -> str:
+    """What the run computes in; what it cannot have is said."""
+    precision, fallback = build.resolve_precision(config.trainer)
+    if fallback:
+        record.note(fallback)
+    if optimiser := build.optimiser_fallback(config):
+        log.info("%s", optimiser)
+    return precision
 
 
 def _train_together(config: Config, run: Path, status: StatusFile, record: RunRecord) -> None:
