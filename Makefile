@@ -1,6 +1,6 @@
 # The targets that people, hosted CI and a fresh machine call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-all lint format tensorboard pictures clean
+.PHONY: help setup demo train test test-all lint format bench tensorboard pictures clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,9 @@ lint: setup ## ruff (lint and format) and mypy
 format: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: setup $(MANIFEST) ## the benchmarks that need no GPU, into benchmarks/RESULTS.md: DOCTUNE_DATA=… make bench
+	$(BIN)/python benchmarks/run_all.py $(MANIFEST)
 
 tensorboard: setup ## watch the curves of all runs in a browser
 	$(BIN)/tensorboard --logdir outputs
