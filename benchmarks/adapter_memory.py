@@ -23,7 +23,7 @@ from pathlib import Path
 
 from gsm8k_adapters import TRAIN, data_folder, write_tokenizer
 
-STEPS, BATCH = 2, 4
+STEPS, BATCH = 2, 2
 MAX_LENGTH = 512
 
 
@@ -97,7 +97,7 @@ def _write_data(source: Path, folder: Path) -> None:
     lines = source.read_text(encoding="utf-8").splitlines()
     folder.mkdir(parents=True)
     start = 0
-    for name, count in {"train": STEPS * BATCH, "val": 4, "test": 4}.items():
+    for name, count in {"train": STEPS * BATCH, "val": 2, "test": 2}.items():
         (folder / f"{name}.jsonl").write_text("\n".join(lines[start : start + count]) + "\n", encoding="utf-8")
         start += count
 

@@ -118,7 +118,7 @@ def test_every_check_is_a_row_and_the_best_one_is_kept(whole_run):
         assert row["gap"] == pytest.approx(row["val_loss"] - row["train_loss"], abs=1e-5)
     with (whole_run / "training_metrics.csv").open(newline="") as stream:
         table = [*csv.DictReader(stream)]
-    assert [*table[0]] == ["step", "epoch", "train_loss", "val_loss", "gap", "gap_status", "lr"]
+    assert [*table[0]] == ["step", "epoch", "train_loss", "val_loss", "gap", "gap_status", "lr", "tokens"]
     assert [float(row["val_loss"]) for row in table] == [row["val_loss"] for row in rows]
     assert [epoch["val_loss"] for epoch in read(whole_run, "training_history.json")] == [
         row["val_loss"] for row in rows if row["step"] in (5, 10)

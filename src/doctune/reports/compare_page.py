@@ -104,8 +104,8 @@ def overlaid_curves(histories: Histories, key: str, title: str, ylabel: str, top
             label=shorten(name).replace("$", r"\$").lstrip("_"),  # $ opens a formula, _ hides a curve
         )
     axes.set(title=title, xlabel="epoch", ylabel=ylabel)
-    is_negative = any(value < 0 for points in curves.values() for _, value in points)
-    axes.set_ylim(None if is_negative else 0, top)
+    values = [value for points in curves.values() for _, value in points]
+    axes.set_ylim(None if min(values) < 0 else 0, 1.05 * max(values) if top is None and max(values) > 0 else top)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(color=plots.GRID, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -402,8 +402,9 @@ def load_best(training: Training, run: Path, record: RunRecord) -> None:
 
 
 def best_checkpoint(run: Path, record: RunRecord) -> dict[str, Any]:
-    """The checkpoint that was chosen by the monitored metric."""
-    found: dict[str, Any] = torch.load(run / record.facts["best_checkpoint"], map_location="cpu", weights_only=True)
+    """The checkpoint that was chosen by the monitored metric; what is not read of it takes no memory."""
+    file = run / record.facts["best_checkpoint"]
+    found: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     return found
 
 

@@ -93,7 +93,7 @@ def test_a_model_that_writes_is_not_asked_for_labels_and_one_that_labels_not_for
         load(writer)
     assert str(caught.value) == (
         f"{writer} was tuned on instructions, so it writes text, and neither labels nor answers from documents, and is "
-        f"not exported: doctune generate {writer} --prompt TEXT."
+        f"not exported to ONNX: doctune generate {writer} --prompt TEXT."
     )
     with pytest.raises(ArtifactError) as caught:
         load_generator(tiny_model())
