@@ -42,7 +42,10 @@ def make_fold(make_instruction_run, conversation_rows):
 def test_the_best_check_of_each_fold_counts_wherever_in_the_epoch_it_was(make_fold):
     make_fold(0, [1.5, 2.0])
     folder = make_fold(1, [1.25, 1.75], lower=4.0)
-    summary = " ".join(write_folds(folder).read_text().split())
+    text = write_folds(folder).read_text()
+    assert max(map(len, text.splitlines())) <= 100
+    assert "final val loss             val/loss  test loss per token" in text
+    summary = " ".join(text.split())
     results = json.loads((folder / "kfold/kfold_results.json").read_text())
     assert (results["task"], results["test_metric"], results["best_fold"]) == ("instruction_tuning", "loss", 1)
     assert [row["monitor"] for row in results["folds"]] == [1.5, 1.25]
