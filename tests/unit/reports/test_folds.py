@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from doctune.errors import ArtifactError
+from doctune.files import write_json
 from doctune.reports import folds as folds_module
 from doctune.reports import folds_page, suspects
 from doctune.reports.folds import FILES, write_folds
@@ -212,7 +213,7 @@ def test_folds_that_end_together_leave_the_results_of_all(make_fold, multirun):
     runs = [make_fold(number, status={"phase": "testing"}) for number in range(3)]
 
     def end(run):
-        (run / "status.json").write_text('{"phase": "finished"}')
+        write_json(run / "status.json", {"phase": "finished"})  # whole at once, as runs do: others read it meanwhile
         write_folds(multirun)
 
     with ThreadPoolExecutor() as pool:
