@@ -4,10 +4,11 @@
 
 Runs `train.py model=mistral data=instructions` for two optimiser steps with finetune=full, lora and qlora on the same
 Mistral with random weights (2,048 wide, shaped as TinyLlama: 22 layers have about a billion parameters), each in a
-process of its own. Prints the peak of its resident memory, the size of a checkpoint and of `model/`, and how many times
-less memory that is than full fine-tuning takes. The weights lie in a file in single precision. What is measured is the
-whole run: loading, training, checkpoint, judging and export. `--strategies qlora` alone measures what full fine-tuning
-would not fit.
+process of its own. Prints two peaks: of the memory that is the process's own, which it cannot do without, and of all
+that is resident, among it the pages of mapped files, which the system takes back when it needs them. Prints the size of
+a checkpoint and of `model/`, too, and how many times less memory of its own that is than full fine-tuning takes. The
+weights lie in a file in bfloat16, as decoders are published. What is measured is the whole run: loading, training,
+checkpoint, judging and export. `--strategies qlora` alone measures what full fine-tuning would not fit. Needs Linux.
 
 Lightning, torch and transformers alone take the memory that is printed first: it is in every peak.
 """
@@ -19,12 +20,30 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
+from typing import NamedTuple
 
+from _memory import own_mb
 from gsm8k_adapters import TRAIN, data_folder, write_tokenizer
 
 STEPS, BATCH = 2, 2
 MAX_LENGTH = 512
+# Seconds between two looks at a process's memory.
+INTERVAL = 0.02
+
+
+class Peaks(NamedTuple):
+    """The largest memory of a process, in MB.
+
+    Attributes:
+        own: without mapped files.
+        resident: all that was in memory.
+    """
+
+    own: float
+    resident: float
 
 
 def main() -> int:
@@ -48,19 +67,22 @@ def main() -> int:
         return 0
     shutil.rmtree(runs, ignore_errors=True)
     _write_data(data_folder(args.data) / "train.jsonl", runs)
-    _peak_mb([sys.executable, __file__, "--write", "--runs", str(runs), "--layers", str(args.layers)])
+    _peaks([sys.executable, __file__, "--write", "--runs", str(runs), "--layers", str(args.layers)])
     weights = (runs / "decoder/model.safetensors").stat().st_size
-    idle = _peak_mb([sys.executable, "-c", "import lightning, peft, torch, transformers.models.mistral"])
-    print(f"decoder: {weights / 4e9:.2f} billion parameters; libraries alone: {idle:,.0f} MB", flush=True)
-    print(f"{'finetune':<9} {'peak MB':>9} {'checkpoint MB':>14} {'model/ MB':>10} {'less memory':>12}")
+    idle = _peaks([sys.executable, "-c", "import lightning, peft, torch, transformers.models.mistral"])
+    print(
+        f"decoder: {weights / 2e9:.2f} billion parameters; libraries alone: {idle.own:,.0f} MB of their own", flush=True
+    )
+    print(f"{'finetune':<9} {'own MB':>9} {'resident MB':>12} {'checkpoint MB':>14} {'model/ MB':>10} {'less':>6}")
     full: float | None = None
     for strategy in args.strategies:
         run = runs / strategy
-        peak = _peak_mb(_command(runs, run, strategy))
-        full = peak if strategy == "full" else full
-        less = "" if full is None else f"{full / peak:.1f} x"
+        peak = _peaks(_command(runs, run, strategy))
+        full = peak.own if strategy == "full" else full
+        less = "" if full is None else f"{full / peak.own:.1f} x"
         sizes = (_size_mb(run / "checkpoints/last.ckpt"), sum(map(_size_mb, (run / "model").glob("*.safetensors"))))
-        print(f"{strategy:<9} {peak:>9,.0f} {sizes[0]:>14,.1f} {sizes[1]:>10,.1f} {less:>12}", flush=True)
+        figures = f"{peak.own:>9,.0f} {peak.resident:>12,.0f} {sizes[0]:>14,.1f} {sizes[1]:>10,.1f} {less:>6}"
+        print(f"{strategy:<9} {figures}", flush=True)
         shutil.rmtree(run / "checkpoints")  # of a large model they fill the disk
     return 0
 
@@ -76,16 +98,20 @@ def _command(runs: Path, run: Path, strategy: str) -> list[str]:
     return [sys.executable, str(TRAIN), *overrides]
 
 
-def _peak_mb(command: list[str]) -> float:
-    """The largest resident memory of a process that ends well, in MB."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None, "it is a pipe"
-    said = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{said[-2000:]}")
-    return usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+def _peaks(command: list[str]) -> Peaks:
+    """The memory of a process that ends well."""
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, text=True)
+        own = 0.0
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            own = max(own, own_mb(process.pid))
+            time.sleep(INTERVAL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{said.read()[-2000:]}")
+    return Peaks(own, usage.ru_maxrss / 1024)
 
 
 def _size_mb(path: Path) -> float:
@@ -120,7 +146,7 @@ def _write_decoder(runs: Path, layers: int) -> None:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    hf.MistralForCausalLM(config).save_pretrained(folder, max_shard_size="100GB")
+    hf.MistralForCausalLM(config).bfloat16().save_pretrained(folder, max_shard_size="100GB")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def load_transformer(folder: Path, auto_class: Any) -> PreTrainedModel:
     if adapter.is_quantised:
         _refuse_without_library("bitsandbytes", folder)
     require_same_base(adapter.base, folder)
-    net, missing = _load_base(folder, adapter.base, auto_class)
+    net, missing = _load_base(folder, adapter, auto_class)
     inject(net, adapter, Quantisation() if adapter.is_quantised else None)
     tensors, expected = read_weights(folder / WEIGHTS_FILE), _tensors(net)
     if {name: tensor.shape for name, tensor in tensors.items()} != {n: t.shape for n, t in expected.items()}:
@@ -133,8 +133,9 @@ def _read_adapter(folder: Path) -> Adapter:
         ) from error
 
 
-def _load_base(folder: Path, base: BaseModel, auto_class: Any) -> tuple[PreTrainedModel, set[str]]:
+def _load_base(folder: Path, adapter: Adapter, auto_class: Any) -> tuple[PreTrainedModel, set[str]]:
     """The base with a new head of the adapter's size, and the names of the weights that it did not bring."""
+    base = adapter.base
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # the load report lists the new head as missing
     transformers_logging.disable_progress_bar()
@@ -143,7 +144,7 @@ def _load_base(folder: Path, base: BaseModel, auto_class: Any) -> tuple[PreTrain
             base.name,
             config=AutoConfig.from_pretrained(folder),
             revision=base.revision or "main",
-            dtype="float32",
+            dtype="auto" if adapter.is_quantised else "float32",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )

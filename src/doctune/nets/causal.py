@@ -33,12 +33,13 @@ def is_decoder(config: PretrainedConfig) -> bool:
     )
 
 
-def causal_lm(config: PretrainedConfig, weights: str) -> PreTrainedModel:
+def causal_lm(config: PretrainedConfig, weights: str, *, as_stored: bool = False) -> PreTrainedModel:
     """A causal language model in training mode and single precision.
 
     Args:
         config: its architecture, dropouts already set.
         weights: hub name or folder.
+        as_stored: leave the weights in the type that they are stored in, for a net that is to be quantised.
 
     Raises:
         ArtifactError: the weights cannot be loaded, or are not all there.
@@ -48,7 +49,7 @@ def causal_lm(config: PretrainedConfig, weights: str) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            weights, config=config, dtype="float32", output_loading_info=True
+            weights, config=config, dtype="auto" if as_stored else "float32", output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"The weights of {weights} cannot be loaded: {str(error).splitlines()[0]}") from error
@@ -83,7 +84,8 @@ def next_token_losses(logits: Tensor, labels: Tensor, label_smoothing: float = 0
 def packs_apart(net: PreTrainedModel, vocab_size: int) -> bool:
     """Whether sequences in one row see nothing of each other where only their positions say where they begin.
 
-    A row of two sequences is computed beside the second one alone; evaluation mode is left as it was found.
+    A row of two sequences is computed beside the second one alone; evaluation mode is left as it was found. In half
+    precision the two may differ by its rounding.
     """
     tokens = torch.arange(1, 9, device=net.device) % vocab_size
     row, alone = tokens[None], tokens[None, 5:]
@@ -98,4 +100,5 @@ def packs_apart(net: PreTrainedModel, vocab_size: int) -> bool:
         return False
     finally:
         net.train(was_training)
-    return bool(torch.allclose(packed, single, atol=1e-3, rtol=1e-3))
+    tolerance = 1e-3 if single.dtype == torch.float32 else 3e-2
+    return bool((packed - single).norm() <= tolerance * single.norm())

@@ -25,7 +25,10 @@ class Quantisation:
 
 
 def quantise(net: nn.Module, names: Sequence[str], quantisation: Quantisation) -> None:
-    """Put four-bit layers, frozen, in the place of linear ones.
+    """Put four-bit layers, frozen, in the place of linear ones, one after the other; all else is in single precision.
+
+    Of a net whose weights are as they lie in their file (`dtype="auto"`), no more than one layer is ever held in single
+    precision: safetensors maps the file, and what is mapped takes no memory of its own.
 
     Args:
         net: is changed.
@@ -41,6 +44,10 @@ def quantise(net: nn.Module, names: Sequence[str], quantisation: Quantisation) -
         )
     for name in names:
         net.set_submodule(name, _quantised(net.get_submodule(name), quantisation))
+    for weight in [*net.parameters(), *net.buffers()]:
+        if weight.is_floating_point():
+            # A copy even of what is in single precision: a view of the file would keep all of it mapped.
+            weight.data = weight.data.to(torch.float32, copy=True)
 
 
 def dequantised(layer: Any) -> nn.Module:
@@ -79,7 +86,8 @@ def _quantised(layer: Any, quantisation: Quantisation) -> nn.Module:
         compute_dtype=quantisation.compute_dtype,
         device="meta",
     )
-    made.weight = Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4", module=made)
+    # The type of what is quantised is the one that it is multiplied in; the four bits are the same for each.
+    made.weight = Params4bit(layer.weight.data.float(), requires_grad=False, quant_type="nf4", module=made)
     made.bias = layer.bias
     # On processors with bfloat16 instructions it would pack its weights for inference the first time that it is asked
     # in evaluation mode, and compute otherwise from then on: a run would no longer be the same after a validation.

@@ -189,6 +189,20 @@ def test_evaluation_in_between_changes_nothing_of_a_four_bit_layer():
     assert torch.equal(net.train()(given), first)
 
 
+def test_a_base_stored_in_half_precision_is_quantised_as_one_in_single_precision(mistral, tmp_path):
+    stored = hf.MistralForCausalLM.from_pretrained(mistral, dtype=torch.bfloat16)
+    stored.save_pretrained(tmp_path)
+    from_half = hf.MistralForCausalLM.from_pretrained(tmp_path, dtype="auto")
+    from_single = hf.MistralForCausalLM.from_pretrained(tmp_path, dtype="float32")
+    assert from_half.dtype == torch.bfloat16
+    for net in (from_half, from_single):
+        torch.manual_seed(3)
+        adapt(net.eval(), QLORA)
+    assert {weight.dtype for weight in from_half.parameters()} == {torch.float32, torch.uint8}
+    assert all(torch.equal(a, b) for a, b in zip(from_half.parameters(), from_single.parameters(), strict=True))
+    assert torch.equal(logits(from_half), logits(from_single))
+
+
 def test_a_net_with_nothing_to_quantise_is_refused():
     with pytest.raises(ConfigError) as refused:
         quantise(torch.nn.Embedding(2, 2), [], Quantisation())

@@ -104,7 +104,8 @@ class Instructions(Task):
             ConfigError: packing is asked for, and the architecture does not keep packed sequences apart.
         """
         assert self.source.weights is not None, "a decoder is pretrained"
-        net = causal_lm(self.source.config, self.source.weights)
+        quantised = config.finetune.strategy == "qlora"
+        net = causal_lm(self.source.config, self.source.weights, as_stored=quantised)
         if self._data.packing and not packs_apart(net, net.config.vocab_size):
             raise ConfigError(
                 f"data.packing=true: a {net.config.model_type} does not keep sequences in one row apart, so each would "

@@ -129,9 +129,11 @@ def test_decoders_are_told_from_encoders(tiny_mistral, tiny_encoder):
     assert not any(is_decoder(AutoConfig.from_pretrained(tiny_encoder(kind))) for kind in ("bert", "roberta"))
 
 
-def test_a_net_that_lets_packed_sequences_see_each_other_is_found_out(module):
+def test_a_net_that_lets_packed_sequences_see_each_other_is_found_out(module, tiny_mistral):
     assert packs_apart(module.net, 90)
     assert module.net.training
+    half = AutoModelForCausalLM.from_pretrained(tiny_mistral, dtype=torch.bfloat16)
+    assert packs_apart(half, 90)
 
     class Blind(torch.nn.Module):
         """Takes no positions."""
@@ -144,3 +146,4 @@ def test_a_net_that_lets_packed_sequences_see_each_other_is_found_out(module):
     assert not packs_apart(Blind(), 90)
     module.net.model.forward, forward = lambda position_ids=None, **inputs: forward(**inputs), module.net.model.forward
     assert not packs_apart(module.net, 90)
+    assert not packs_apart(module.net.to(torch.bfloat16), 90)
