@@ -86,7 +86,7 @@ def _doctune(manifest: Path, model: Path, documents: int, cache: Path, run: Path
     command = [
         sys.executable, str(TRAIN), "model=minilm", f"model.path={model}", f"data.manifest={manifest.resolve()}",
         f"data.cache_dir={cache}", f"data.max_documents={documents}", f"data.max_length={MAX_LENGTH}",
-        "split.small_classes=merge", "trainer=cpu", f"trainer.effective_batch_size={BATCH}", "trainer.max_epochs=1",
+        "split.small_classes=drop", "trainer=cpu", f"trainer.effective_batch_size={BATCH}", "trainer.max_epochs=1",
         f"optim.lr={LR}", "callbacks.checkpoint.every_minutes=null", "logger=csv", f"hydra.run.dir={run}", *overrides,
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

@@ -22,7 +22,9 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from doctune.errors import ConfigError
 from doctune.nets import encoder
 from doctune.nets.adapters import AdapterSettings, adapt
+from doctune.nets.attention import use_dropout_in_blocks
 from doctune.nets.causal import is_decoder
+from doctune.nets.dropout import use_dropout
 from doctune.nets.frozen import keep_encoder_in_eval
 from doctune.nets.parameters import freeze
 from doctune.nets.quantised import Quantisation
@@ -203,7 +205,11 @@ def resolve_precision(trainer: schema.TrainerConfig) -> tuple[str, str | None]:
 
 
 def prepare_net(net: PreTrainedModel, config: schema.Config) -> None:
-    """Freeze what should not learn, or adapt it; the net is a stock one, or has its encoder as `base_model` as they do.
+    """Freeze what should not learn, or adapt it, and choose how dropout is computed.
+
+    Args:
+        net: a stock one, or one that has its encoder as `base_model` as they do; is changed.
+        config: of the run.
 
     Raises:
         ConfigError: the net has fewer layers than are to be frozen, or none to adapt of such a name.
@@ -214,6 +220,9 @@ def prepare_net(net: PreTrainedModel, config: schema.Config) -> None:
     freeze(net, strategy, config.finetune.layers)
     if strategy == "head":
         keep_encoder_in_eval(net)
+    if not uses_cuda(config.trainer):
+        use_dropout(net)
+        use_dropout_in_blocks(cast(PreTrainedModel, net.base_model))
     if config.trainer.gradient_checkpointing:
         cast(PreTrainedModel, net.base_model).activation_checkpointing_enable({"use_reentrant": False})
 
