@@ -9,15 +9,19 @@ Shapes: N documents of a part, L labels.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from doctune.corpus.prepare import Corpus, fingerprint
+from doctune.corpus.store import mark_used
 from doctune.errors import DataError
 from doctune.files import write_json, written_whole
 from doctune.scoring.classification import STATISTICS, Ids, confusion_matrix, score
@@ -27,9 +31,10 @@ from doctune.text.groups import bounded_groups
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from doctune.corpus.prepare import Corpus
     from doctune.labels import Labels
 
+# Raise it when the same documents may get other predictions.
+_VERSION = 1
 MAX_CHARS = 4000
 NUM_FEATURES = 2**17
 BATCH_DOCUMENTS, BATCH_CHARS = 1024, 8 * 1024 * 1024
@@ -57,7 +62,8 @@ def judge_baselines(corpus: Corpus, run: Path, *, max_chars: int | None = MAX_CH
     """Fit both baselines on the training texts of a corpus and write what they score on its other parts.
 
     Writes `data/baselines.json` (see `score_baselines`) and `predictions/baselines_test.parquet` (columns id, majority,
-    tfidf_svm: label names), from which the report judges the difference document by document.
+    tfidf_svm: label names), from which the report judges the difference document by document. What the SVM says is kept
+    in the cache: the next run on the same documents need not fit it again.
 
     Args:
         corpus: documents with their parts and labels.
@@ -66,8 +72,22 @@ def judge_baselines(corpus: Corpus, run: Path, *, max_chars: int | None = MAX_CH
     """
     train, val, test = (corpus.part(part) for part in ("train", "val", "test"))
     train_ids = np.asarray(corpus.label_ids(train), dtype=np.int64)
-    svm = tfidf_svm(corpus.texts(train), train_ids, corpus.texts(val), corpus.texts(test), max_chars=max_chars)
+    folder = corpus.store.cache / "baselines" / _key(corpus, max_chars)
+    kept = folder / "tfidf_svm.npz"
+    if not kept.exists():
+        svm = tfidf_svm(corpus.texts(train), train_ids, corpus.texts(val), corpus.texts(test), max_chars=max_chars)
+        with written_whole(kept) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, val=svm.val, test=svm.test)
+    mark_used(folder)
+    with np.load(kept) as saved:
+        svm = Baseline("tfidf_svm", saved["val"], saved["test"])
     add_baselines(corpus, run, [majority(train_ids, len(val), len(test), len(corpus.labels)), svm])
+
+
+def _key(corpus: Corpus, max_chars: int | None) -> str:
+    """All that the SVM's predictions depend on."""
+    texts = f"{corpus.store.folder.name} {fingerprint(corpus.documents)} {max_chars}"
+    return hashlib.sha256(f"{_VERSION} {version('scikit-learn')} {texts}".encode()).hexdigest()[:16]
 
 
 def add_baselines(corpus: Corpus, run: Path, baselines: Sequence[Baseline]) -> None:

@@ -43,7 +43,7 @@ _HASH_BLOCK_BYTES = 1 << 20
 _CHARS_PER_PART = 64 * 1024 * 1024
 JOURNAL = "journal.sqlite"
 # The folders of the cache whose entries `prune` may remove.
-CACHE_KINDS = ("rows", "texts", "tokens", "chunks", "questions", "features", "groups", "audits")
+CACHE_KINDS = ("rows", "texts", "tokens", "chunks", "questions", "features", "groups", "audits", "baselines")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ class TextStore:
             self._seal()
             self._read_missing(paths, contents, extract)
             self._seal()
-        return [self._entry(content) for content in contents]
+        names = ("status", "reason", "format")
+        columns = [[table.column(name).to_pylist() for name in names] for table in self._tables]
+        return [self._entry(content, columns) for content in contents]
 
     def texts(self, contents: Sequence[str]) -> Texts:
         """The texts of contents that `fill` has described, in order."""
@@ -168,12 +170,12 @@ class TextStore:
             self._tables.append(table)
             self._opened.add(part.name)
 
-    def _entry(self, content: str | OSError) -> Entry:
+    def _entry(self, content: str | OSError, columns: Sequence[Sequence[Sequence[str]]]) -> Entry:
+        """What the columns status, reason and format of each table say of a content."""
         if isinstance(content, OSError):
             return Entry(None, "unreadable", content.strerror or str(content), "")
         table, row = self._places[content]
-        columns = self._tables[table]
-        status, reason, file_format = (columns.column(name)[row].as_py() for name in ("status", "reason", "format"))
+        status, reason, file_format = (column[row] for column in columns[table])
         return Entry(content, status, reason, file_format)
 
 

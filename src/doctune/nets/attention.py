@@ -164,7 +164,7 @@ def _attention(
         or (getattr(module, "is_causal", True) if is_causal is None else is_causal)
         or rest.get("position_bias") is not None
         or not query.shape == key.shape == value.shape
-        or (attention_mask is not None and attention_mask.shape[1] != 1)
+        or (attention_mask is not None and attention_mask.shape != (len(query), 1, query.shape[2], key.shape[2]))
     ):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **rest

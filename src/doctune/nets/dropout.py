@@ -49,7 +49,5 @@ def draw_kept(random: np.random.SFC64, rate: float, mask: Tensor) -> None:
     numbers = random.random_raw(-(-count // _DRAWN_AT_ONCE) + 1)
     threshold = min(int(rate * _LEVELS + float(numbers[-1]) / 2.0**64), _LEVELS - 1)
     drawn = numbers.view(np.uint8)[:count]
-    np.greater_equal(
-        drawn, threshold, out=drawn.view(np.bool_)
-    )  # in place: new memory costs more than this
+    np.greater_equal(drawn, threshold, out=drawn.view(np.bool_))  # in place: new memory costs more than this
     mask.copy_(torch.from_numpy(drawn).view(mask.shape))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch.optim.lr_scheduler import OneCycleLR
-from transformers import get_scheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,25 @@ def adamw(groups: list[dict[str, Any]], fused: bool = True, paged: bool = False)
 
 def with_schedule(optimizer: torch.optim.Optimizer, optimisation: Optimisation) -> OptimizerLRSchedulerConfig:
     """The optimiser with its per-step schedule, in the form that Lightning takes."""
+    scheduler: LRScheduler
     if optimisation.schedule == "one_cycle":
         scheduler = _one_cycle(optimizer, optimisation.warmup_steps, optimisation.total_steps)
     else:
-        scheduler = get_scheduler(
-            "constant_with_warmup" if optimisation.schedule == "constant" else optimisation.schedule,
-            optimizer,
-            num_warmup_steps=optimisation.warmup_steps,
-            num_training_steps=optimisation.total_steps,
-        )
+        scheduler = LambdaLR(optimizer, partial(_share_of_peak, optimisation))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _share_of_peak(optimisation: Optimisation, step: int) -> float:
+    """Part of the rate at a step: it rises linearly, then stays, or falls to nothing linearly or as half a cosine."""
+    warmup, total = optimisation.warmup_steps, optimisation.total_steps
+    if step < warmup:
+        return step / max(1, warmup)
+    if optimisation.schedule == "constant":
+        return 1.0
+    fall = max(1, total - warmup)
+    if optimisation.schedule == "cosine":
+        return max(0.0, 0.5 * (1.0 + math.cos(math.pi * ((step - warmup) / fall))))
+    return max(0.0, (total - step) / fall)
 
 
 def _one_cycle(optimizer: torch.optim.Optimizer, warmup_steps: int, total_steps: int) -> _OneCycle:

@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -121,10 +120,10 @@ def split_settings(split: schema.SplitConfig) -> SplitSettings:
 def audit(data: schema.FileContentConfig, found: Corpus) -> dict[str, Any]:
     """The findings about a corpus, as `doctune audit` has them; from the cache where nothing has changed."""
     settings = AuditSettings(_tokens_read(data), max_chars=extract_settings(data).max_chars)
-    key = json.dumps(
-        [__version__, asdict(settings), data.duplicate_threshold, found.account, found.documents], default=asdict
-    )
-    folder = Path(data.cache_dir) / "audits" / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    digest = hashlib.sha256(repr([__version__, settings, data.duplicate_threshold]).encode())
+    for row in (*found.account, *found.documents):
+        digest.update(repr(row).encode("utf-8", "surrogateescape"))
+    folder = Path(data.cache_dir) / "audits" / digest.hexdigest()[:16]
     file = folder / "audit.json"
     if not file.exists():
         texts = found.texts(found.documents)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -146,8 +147,8 @@ def test_batches_hold_a_bounded_number_of_characters(monkeypatch):
 
 
 def test_baselines_are_added_to_those_of_the_run(tmp_path):
-    judge_baselines(FakeCorpus(), tmp_path)
-    add_baselines(FakeCorpus(), tmp_path, [Baseline("first_chunk", np.array([1, 1, 0]), np.array([1, 1, 0]))])
+    judge_baselines(FakeCorpus(tmp_path), tmp_path)
+    add_baselines(FakeCorpus(tmp_path), tmp_path, [Baseline("first_chunk", np.array([1, 1, 0]), np.array([1, 1, 0]))])
     scores = json.loads((tmp_path / "data/baselines.json").read_text())
     assert list(scores) == ["majority", "tfidf_svm", "first_chunk"]
     assert scores["first_chunk"]["val"]["accuracy"] == 1.0
@@ -161,6 +162,11 @@ class FakeDocument:
     id: str
     text: str
     label: str
+    part: str
+
+    @property
+    def content(self):
+        return self.text
 
 
 class FakeCorpus:
@@ -168,21 +174,32 @@ class FakeCorpus:
 
     labels = Labels(("header", "python"))
 
+    def __init__(self, folder):
+        self.store = SimpleNamespace(cache=folder / "cache", folder=folder / "cache/texts/one")
+        self.num_read = 0
+
+    @property
+    def documents(self):
+        return [document for name in ("train", "val", "test") for document in self.part(name)]
+
     def part(self, name):
         documents = [
-            FakeDocument(f"{name}-{row}", text, "python" if row < 3 else "header") for row, text in enumerate(TEXTS)
+            FakeDocument(f"{name}-{row}", text, "python" if row < 3 else "header", name)
+            for row, text in enumerate(TEXTS)
         ]
         return documents if name == "train" else documents[1:4]
 
     def texts(self, documents):
-        return [document.text for document in documents]
+        for document in documents:
+            self.num_read += 1
+            yield document.text
 
     def label_ids(self, documents):
         return self.labels.encode([document.label for document in documents])
 
 
 def test_judge_baselines_writes_scores_and_predictions(tmp_path):
-    judge_baselines(FakeCorpus(), tmp_path)
+    judge_baselines(FakeCorpus(tmp_path), tmp_path)
     scores = json.loads((tmp_path / "data/baselines.json").read_text())
     assert list(scores) == ["majority", "tfidf_svm"]
     assert scores["tfidf_svm"]["test"]["accuracy"] == 1.0
@@ -192,3 +209,16 @@ def test_judge_baselines_writes_scores_and_predictions(tmp_path):
         "majority": ["header", "header", "header"],
         "tfidf_svm": ["python", "python", "header"],
     }
+
+
+def test_the_svm_is_fitted_once_for_the_same_documents(tmp_path):
+    files = ("data/baselines.json", "predictions/baselines_test.parquet")
+    first, second, whole = FakeCorpus(tmp_path), FakeCorpus(tmp_path), FakeCorpus(tmp_path)
+    judge_baselines(first, tmp_path / "first")
+    assert first.num_read == len(first.documents)
+    judge_baselines(second, tmp_path / "second")
+    assert second.num_read == 0
+    for name in files:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+    judge_baselines(whole, tmp_path / "whole", max_chars=None)
+    assert whole.num_read == len(whole.documents)

@@ -148,16 +148,19 @@ def test_what_it_does_not_know_is_left_to_pytorch(given, monkeypatch):
     monkeypatch.setattr(attention, "dropout_attention", lambda *parts: seen.append(parts))
     module = torch.nn.Module()
     query, key, value = given
-    for options in (
-        {"dropout": 0.1, "is_causal": True},
-        {"dropout": 0.0, "is_causal": False},
-        {"dropout": 0.1, "is_causal": False, "position_bias": torch.zeros(1, H, T, T)},
-    ):
-        found, _ = attention._attention(module, query, key, value, None, **options)
-        assert found.shape == (B, T, H, D)
     few = [each[:, :2] for each in (key, value)]
-    module.num_key_value_groups = 2
-    assert attention._attention(module, query, *few, None, dropout=0.1, is_causal=False)[0].shape == (B, T, H, D)
+    whole = torch.ones(1, 1, T, T, dtype=torch.bool)
+    grouped = torch.nn.Module()
+    grouped.num_key_value_groups = 2
+    for layer, keys, values, mask, options in (
+        (module, key, value, None, {"dropout": 0.1, "is_causal": True}),
+        (module, key, value, None, {"dropout": 0.0, "is_causal": False}),
+        (module, key, value, None, {"dropout": 0.1, "is_causal": False, "position_bias": torch.zeros(1, H, T, T)}),
+        (module, key, value, whole, {"dropout": 0.1, "is_causal": False}),
+        (grouped, *few, None, {"dropout": 0.1, "is_causal": False}),
+    ):
+        found, _ = attention._attention(layer, query, keys, values, mask, **options)
+        assert found.shape == (B, T, H, D)
     assert seen == []
     expected = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
     assert torch.allclose(attention._attention(module, query, key, value, None, is_causal=False)[0], expected)

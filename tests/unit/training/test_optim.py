@@ -65,6 +65,29 @@ def test_one_cycle_rises_to_its_peak_and_falls_for_any_number_of_steps(warmup_st
     assert all(0 < rate <= RATES["head"] for rate in rates)
 
 
+@pytest.mark.parametrize("warmup_steps", [0, 3, 9])
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_schedules_are_those_of_transformers(schedule, warmup_steps):
+    from transformers import get_scheduler  # slow to import
+
+    theirs = get_scheduler(
+        "constant_with_warmup" if schedule == "constant" else schedule,
+        adamw([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0}]),
+        num_warmup_steps=warmup_steps,
+        num_training_steps=9,
+    )
+    plan = Optimisation(
+        lr=1.0, head_lr_multiplier=1, weight_decay=0, schedule=schedule, warmup_steps=warmup_steps, total_steps=9
+    )
+    ours = with_schedule(adamw([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0}]), plan)
+    for _ in range(11):
+        assert ours["lr_scheduler"]["scheduler"].get_last_lr() == theirs.get_last_lr()
+        theirs.optimizer.step()
+        theirs.step()
+        ours["optimizer"].step()
+        ours["lr_scheduler"]["scheduler"].step()
+
+
 def test_one_cycle_without_warmup_starts_near_its_peak():
     assert rates_of("one_cycle", 0, 1)[0] == [pytest.approx(0.75 * rate, rel=1e-4) for rate in RATES.values()]
     assert rates_of("one_cycle", 0, 100)[0] == [pytest.approx(rate, rel=1e-3) for rate in RATES.values()]

