@@ -2,7 +2,7 @@
 
     python benchmarks/data_rates.py MANIFEST
 
-These are the rates that `docs/scaling.md` computes with; there is no peer and no claim. The first `--documents` files
+There is no peer and no claim. The first `--documents` files
 of the manifest (chosen by a seed) are read in one worker process and in as many as there are cores, cut into tokens of
 MiniLM's vocabulary at 512 tokens, and searched for near-copies. Memory is what `doctune prepare` holds at its peak
 with all of them above a tenth of them, from a store that is filled already, per document. Needs Linux.

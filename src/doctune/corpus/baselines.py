@@ -20,8 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doctune.corpus.prepare import Corpus, fingerprint
-from doctune.corpus.store import mark_used
 from doctune.errors import DataError
 from doctune.files import write_json, written_whole
 from doctune.scoring.classification import STATISTICS, Ids, confusion_matrix, score
@@ -31,6 +29,7 @@ from doctune.text.groups import bounded_groups
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
+    from doctune.corpus.prepare import Corpus
     from doctune.labels import Labels
 
 # Raise it when the same documents may get other predictions.
@@ -70,6 +69,8 @@ def judge_baselines(corpus: Corpus, run: Path, *, max_chars: int | None = MAX_CH
         run: the run's folder.
         max_chars: characters of each text that the SVM reads; None: all of it.
     """
+    from doctune.corpus.store import mark_used  # it needs pyarrow, and who predicts with a forest needs neither
+
     train, val, test = (corpus.part(part) for part in ("train", "val", "test"))
     train_ids = np.asarray(corpus.label_ids(train), dtype=np.int64)
     folder = corpus.store.cache / "baselines" / _key(corpus, max_chars)
@@ -86,6 +87,8 @@ def judge_baselines(corpus: Corpus, run: Path, *, max_chars: int | None = MAX_CH
 
 def _key(corpus: Corpus, max_chars: int | None) -> str:
     """All that the SVM's predictions depend on."""
+    from doctune.corpus.prepare import fingerprint
+
     texts = f"{corpus.store.folder.name} {fingerprint(corpus.documents)} {max_chars}"
     return hashlib.sha256(f"{_VERSION} {version('scikit-learn')} {texts}".encode()).hexdigest()[:16]
 
