@@ -188,7 +188,6 @@ def test_the_worst_mistakes_are_the_most_confident_wrong_answers(events, run):
     liars = [text for path, text in zip(cells[::5], cells[4::5], strict=True) if "liar_" in path]
     assert all(text.replace("<br>", " ").startswith(f"{MARKUP} Take") for text in liars)
     assert all(len(text.replace("<br>", " ")) <= 301 and text.endswith("…") for text in liars)
-    assert {*re.findall(r"</?(\w+)", page)} <= {"table", "thead", "tbody", "tr", "th", "td", "br"}
 
 
 def test_a_run_without_mistakes_says_so(configure, tmp_path):
