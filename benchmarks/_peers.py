@@ -49,38 +49,33 @@ def doctune_text(path: Path) -> str:
     return extract(path, ExtractSettings(max_chars=4000)).text
 
 
-def opens(extract: Extract, path: Path) -> bool:
-    """Whether an extractor gets through a file without an exception."""
+def text_or_none(extract: Extract, path: Path) -> str | None:
+    """The text that an extractor makes of a file; None if it ends in an exception."""
     try:
-        extract(path)
+        return extract(path)
     except Exception:  # whatever way a peer has to refuse a file
-        return False
-    return True
+        return None
 
 
 def num_with_text(extract: Extract, paths: Sequence[Path]) -> int:
     """How many files give any text."""
-    return sum(opens(extract, path) and bool(extract(path).strip()) for path in paths)
+    return sum(bool((text_or_none(extract, path) or "").strip()) for path in paths)
 
 
 def seconds_per_file(extracts: Sequence[Extract], paths: Sequence[Path], repeats: int) -> list[list[list[float]]]:
-    """Processor seconds by extractor, repeat and file; the extractors take turns at every file.
+    """Processor seconds by extractor, repeat and file; the extractors take turns, each reading all files in its turn.
 
     Processor time is what one core would take; unlike the wall clock it does not count what else the machine does.
     Turns let whatever slows the machine down for a while slow down all of them.
     """
     times: list[list[list[float]]] = [[] for _ in extracts]
     for _ in range(repeats):
-        turns = [_turns(extracts, path) for path in paths]
-        for place, of_extract in enumerate(times):
-            of_extract.append([turn[place] for turn in turns])
+        for of_extract, extract in zip(times, extracts, strict=True):
+            of_extract.append([_seconds(extract, path) for path in paths])
     return times
 
 
-def _turns(extracts: Sequence[Extract], path: Path) -> list[float]:
-    times = []
-    for extract in extracts:
-        start = time.process_time()
-        extract(path)
-        times.append(time.process_time() - start)
-    return times
+def _seconds(extract: Extract, path: Path) -> float:
+    start = time.process_time()
+    extract(path)
+    return time.process_time() - start

@@ -1,8 +1,8 @@
 """Files per second of one core: doctune (4,000 characters) against the plain libraries (whole files), in one run.
 
 Rates are over the files that the peer opens at all, since refusing a file takes no time; texts (doctune : peer) are the
-files, of all, that give any. Both take turns at every file; a rate is that of the median repeat, and least and most are
-the ratios of single repeats.
+files, of all, that give any. Both take turns, each with all files of a row; a rate is that of the median repeat, and
+least and most are the ratios of single repeats.
 
 python benchmarks/extract_speed.py ../shared/data/documents
 """
@@ -22,6 +22,11 @@ import _peers
 from doctune.text.extract import ExtractSettings
 from doctune.text.sandbox import extract_files
 
+_KINDS = {
+    ".docx": ("Word", "python-docx", _peers.python_docx_text),
+    ".xlsx": ("Excel", "openpyxl", _peers.openpyxl_text),
+    ".pdf": ("PDF", "PyMuPDF", _peers.pymupdf_text),
+}
 WORDS = "the contract of sale and delivery was signed by both parties on the first day of the month".split()  # noqa: SIM905
 
 
@@ -29,21 +34,20 @@ def main() -> None:
     """Print one row per set of files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", type=Path, help="a folder of real documents")
-    parser.add_argument("--large", type=int, default=8, help="large files of each kind to make")
+    parser.add_argument("--large", type=int, default=25, help="large files of each kind to make")
     args = parser.parse_args()
-    real = {suffix: sorted(args.documents.rglob(f"*{suffix}")) for suffix in (".docx", ".xlsx", ".pdf")}
+    real = {suffix: sorted(args.documents.rglob(f"*{suffix}")) for suffix in _KINDS}
     print(f"{'files':36}{'count':>6}{'peer /s':>9}{'doctune /s':>11}{'ratio':>9}{'(least - most)':>17}{'texts':>9}")
-    _compare("Word, real (python-docx)", real[".docx"], _peers.python_docx_text)
-    _compare("Excel, real (openpyxl)", real[".xlsx"], _peers.openpyxl_text)
-    _compare("PDF, real (PyMuPDF)", real[".pdf"], _peers.pymupdf_text)
-    _compare("PDF, 25 largest real", _largest(real[".pdf"], 25), _peers.pymupdf_text)
-    mixed = [path for paths in real.values() for path in paths]
-    _compare("mixed, real (the three)", mixed, _peers.three_libraries_text)
     with tempfile.TemporaryDirectory() as folder:
         made = _make_large(Path(folder), args.large)
-        _compare("Word, large made", made[".docx"], _peers.python_docx_text, repeats=1)
-        _compare("Excel, large made", made[".xlsx"], _peers.openpyxl_text, repeats=1)
-        _compare("PDF, large made", made[".pdf"], _peers.pymupdf_text, repeats=1)
+        for suffix, (kind, library, peer) in _KINDS.items():
+            _compare(f"{kind}, real ({library})", real[suffix], peer)
+            _compare(f"{kind}, large made", made[suffix], peer, repeats=1)
+            _compare(f"{kind}, real and large", real[suffix] + made[suffix], peer, repeats=1)
+        for name, paths in (("real", real[".pdf"]), ("real and large", real[".pdf"] + made[".pdf"])):
+            _compare(f"PDF, 25 largest, {name}", _largest(paths, 25), _peers.pymupdf_text, repeats=3)
+        mixed = [path for paths in real.values() for path in paths]
+        _compare("mixed, real (the three)", mixed, _peers.three_libraries_text)
         everything = mixed + [path for paths in made.values() for path in paths]
         _compare("mixed, real and large", everything, _peers.three_libraries_text, repeats=1)
         _time_sandbox(everything)
@@ -51,10 +55,9 @@ def main() -> None:
 
 def _compare(name: str, paths: Sequence[Path], peer: _peers.Extract, repeats: int = 7) -> None:
     """A row for all files, and one for their largest third where they are timed more than once."""
-    opened = [path for path in paths if _peers.opens(peer, path)]
-    for path in opened:
-        _peers.doctune_text(path)
-    texts = f"{_peers.num_with_text(_peers.doctune_text, paths)} : {_peers.num_with_text(peer, paths)}"
+    theirs, ours = ([_peers.text_or_none(extract, path) for path in paths] for extract in (peer, _peers.doctune_text))
+    opened = [path for path, text in zip(paths, theirs, strict=True) if text is not None]
+    texts = " : ".join(str(sum(bool(text and text.strip()) for text in of_one)) for of_one in (ours, theirs))
     times = _peers.seconds_per_file([peer, _peers.doctune_text], opened, repeats)
     _print_row(name, times, range(len(opened)), texts)
     if repeats > 1:
@@ -85,7 +88,7 @@ def _time_sandbox(paths: Sequence[Path]) -> None:
 
 
 def _make_large(folder: Path, count: int) -> dict[str, list[Path]]:
-    """Files of the size of reports and exports: about 100 pages, 20,000 rows, 200 pages."""
+    """Files of the size of reports and exports: about 100 pages, 5,000 rows, 200 pages."""
     rng = random.Random(0)
     makers = {".docx": _make_word, ".xlsx": _make_excel, ".pdf": _make_pdf}
     made: dict[str, list[Path]] = {}
@@ -114,7 +117,7 @@ def _make_excel(path: Path, rng: random.Random) -> None:
 
     workbook = openpyxl.Workbook(write_only=True)
     sheet = workbook.create_sheet("Export")
-    for number in range(20_000):
+    for number in range(5_000):
         sheet.append([number, rng.random(), rng.choice(WORDS), f"customer {number}", rng.randrange(10_000)])
     workbook.save(path)
 

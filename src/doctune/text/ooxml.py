@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import posixpath
-from collections.abc import Container
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from doctune.text.package import Package
 from doctune.text.refusal import Refused
-from doctune.text.xmlstream import Attributes, for_each_element
+from doctune.text.xmlscan import read_elements
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Relationship:
     target: str
 
 
-def relationships(package: Package, part: str, kinds: Container[str]) -> list[Relationship]:
+def relationships(package: Package, part: str, kinds: tuple[str, ...]) -> list[Relationship]:
     """References of these kinds from a part ("" for the package itself) to other parts of it, in their order.
 
     References that leave the package are left out: nothing outside is ever read. A missing or broken list is empty or
@@ -31,19 +31,24 @@ def relationships(package: Package, part: str, kinds: Container[str]) -> list[Re
     folder, _, name = part.rpartition("/")
     path = f"{folder}/_rels/{name}.rels" if folder else f"_rels/{name}.rels"
     found: list[Relationship] = []
-
-    def visit(element: str, attributes: Attributes) -> None:
-        kind = attributes.get("Type", "").rpartition("/")[2]
-        if element == "Relationship" and kind in kinds and attributes.get("TargetMode") != "External":
-            found.append(Relationship(attributes.get("Id", ""), kind, _resolve(folder, attributes.get("Target", ""))))
-
-    if package.has(path):
-        try:
-            for_each_element(package.open(path), visit)
-        except Refused as refusal:
-            if refusal.status != "damaged":
-                raise
+    if not package.has(path):
+        return found
+    try:
+        for _, attributes in read_elements(lambda: package.open(path), ("Relationship",), _mention(kinds)):
+            kind = attributes.get("Type", "").rpartition("/")[2]
+            if kind in kinds and attributes.get("TargetMode") != "External":
+                target = _resolve(folder, attributes.get("Target", ""))
+                found.append(Relationship(attributes.get("Id", ""), kind, target))
+    except Refused as refusal:
+        if refusal.status != "damaged":
+            raise
     return found
+
+
+@functools.cache
+def _mention(kinds: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds the end of a type that may be one of these."""
+    return re.compile(rf"""/(?:{"|".join(kinds)})["']""")
 
 
 @functools.lru_cache(maxsize=1024)

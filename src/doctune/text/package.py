@@ -191,6 +191,7 @@ class _Unpacking:
         self._inflate = zlib.decompressobj(-15) if entry.method == _DEFLATED else None
         self._pending = b""
         self._is_finished = self._num_left <= 0
+        self._is_small = self._expected is not None and self._num_packed <= _PACKED_BLOCK_BYTES
 
     def read(self, num_bytes: int, /) -> bytes:
         """The next bytes, fewer only at the end.
@@ -198,6 +199,9 @@ class _Unpacking:
         Raises:
             EOFError, BadZipFile, zlib.error: the part is cut or its bytes are not what they were.
         """
+        if self._is_small and num_bytes >= self._num_left > 0:
+            return self._read_whole()
+        self._is_small = False
         blocks = []
         while num_bytes > 0 and not self._is_finished:
             block = self._read_some(min(num_bytes, self._num_left))
@@ -207,6 +211,14 @@ class _Unpacking:
             self._check(block)
             blocks.append(block)
         return b"".join(blocks)
+
+    def _read_whole(self) -> bytes:
+        """All of a part that nothing was read of yet."""
+        packed = self._read_packed(self._num_packed)
+        block = packed[: self._num_left] if self._inflate is None else self._inflate.decompress(packed, self._num_left)
+        self._is_small, self._is_finished, self._num_left = False, True, 0
+        self._check(block)
+        return block
 
     def _read_some(self, num_bytes: int) -> bytes:
         if self._inflate is None:

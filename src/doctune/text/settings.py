@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from doctune.errors import ConfigError
 
 # Raise it with every change that can alter the text or the status of any file.
-EXTRACTOR_VERSION = 2
+EXTRACTOR_VERSION = 3
 PDF_BACKENDS = ("pymupdf", "pypdfium2")
 
 

@@ -5,7 +5,7 @@ Expat never opens another file or address by itself; document types, and with th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 from typing import Protocol
 from xml.parsers import expat
 
@@ -40,15 +40,29 @@ def stream_text(part: Readable, events: Events) -> Iterator[str]:
     Raises:
         Refused: the XML is not well formed or declares a document type; the text before that was given.
     """
+    for pieces in stream_pieces(part, events):
+        yield "".join(pieces)
+
+
+def stream_pieces(part: Readable, events: Events) -> Iterator[list[str]]:
+    """The pieces that the events collect, after each chunk that has any; the list is emptied for the next ones.
+
+    Raises:
+        Refused: as `stream_text`.
+    """
     parser = guarded_parser()
     events.attach(parser)
+    # Handlers hold on to the list's `append`: it is emptied, not replaced.
     for is_last, chunk in _chunks(part):
         try:
             parser.Parse(chunk, is_last)
         except (expat.ExpatError, ValueError, LookupError) as error:
-            yield from _take(events)
+            if events.pieces:
+                yield events.pieces
             raise Refused("damaged", f"XML is broken: {error}") from error
-        yield from _take(events)
+        if events.pieces:
+            yield events.pieces
+            events.pieces.clear()
 
 
 def _chunks(part: Readable) -> Iterator[tuple[bool, bytes]]:
@@ -59,14 +73,6 @@ def _chunks(part: Readable) -> Iterator[tuple[bool, bytes]]:
         yield False, chunk
     # On its own: where it finds that the XML is cut, expat drops what it was given with the news.
     yield True, b""
-
-
-def _take(events: Events) -> Iterator[str]:
-    if events.pieces:
-        text = "".join(events.pieces)
-        # Handlers hold on to the list's `append`: it is emptied, not replaced.
-        events.pieces.clear()
-        yield text
 
 
 def guarded_parser() -> expat.XMLParserType:
@@ -81,16 +87,30 @@ def _refuse_document_type(*_: object) -> None:
     raise Hostile("damaged", "its XML declares a document type, which Office files never do (an entity attack?)")
 
 
-def for_each_element(part: Readable, visit: Callable[[str, Attributes], None]) -> None:
-    """Call `visit(local name, attributes)` for every element of a small part such as relationships.
+def stream_elements(part: Readable, names: Container[str]) -> Iterator[tuple[str, Attributes]]:
+    """The elements of these local names, with their attributes by local name.
 
     Raises:
-        Refused: the XML is broken; the elements before that were visited.
+        Refused: the XML is broken; the elements before that were given.
     """
     parser = guarded_parser()
-    parser.StartElementHandler = lambda name, attributes: visit(name.rpartition(SEPARATOR)[2], attributes)
+    found: list[tuple[str, Attributes]] = []
+
+    def start(name: str, attributes: Attributes) -> None:
+        if (local := local_name(name)) in names:
+            found.append((local, {local_name(attribute): value for attribute, value in attributes.items()}))
+
+    parser.StartElementHandler = start
     for is_last, chunk in _chunks(part):
         try:
             parser.Parse(chunk, is_last)
         except (expat.ExpatError, ValueError, LookupError) as error:
+            yield from found
             raise Refused("damaged", f"XML is broken: {error}") from error
+        yield from found
+        found.clear()
+
+
+def local_name(name: str) -> str:
+    """The name of an element or attribute without its namespace."""
+    return name.rpartition(SEPARATOR)[2]

@@ -70,8 +70,8 @@ def test_the_sandbox_knows_the_pages_too(tmp_path):
 
 
 def test_texts_and_caches_are_those_of_before():
-    assert EXTRACTOR_VERSION == 2
-    assert ExtractSettings().key() == "a337929e9ef286c2"
+    assert EXTRACTOR_VERSION == 3
+    assert ExtractSettings().key() == "1aae279e26494f1e"
     assert extract(pdf("one", "", "two"), WHOLE).text == "one\n\ntwo"
 
 

@@ -7,12 +7,14 @@ cells), text boxes, content controls, tracked insertions, equations. Left out: t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from xml.parsers import expat
 
 from doctune.text.ooxml import Relationship, main_part, relationships
 from doctune.text.reading import Reading
 from doctune.text.refusal import Refused
+from doctune.text.xmlscan import ATTRIBUTES, Prefixes, Unusual, read_text, unescape
 from doctune.text.xmlstream import Attributes, stream_text
 
 _WORD = (
@@ -28,6 +30,7 @@ _DRAWING = (
     "http://schemas.openxmlformats.org/drawingml/2006/main",
     "http://purl.oclc.org/ooxml/drawingml/main",
 )
+_COMPATIBILITY = ("http://schemas.openxmlformats.org/markup-compatibility/2006",)
 _BEFORE_BODY = ("header",)
 _AFTER_BODY = ("footnotes", "endnotes", "comments", "diagramData", "footer")
 
@@ -46,7 +49,7 @@ def read(reading: Reading) -> Iterator[str]:
     yield from _side_parts(reading, references, _BEFORE_BODY)
     failure = None
     try:
-        yield from stream_text(package.open(body), WordEvents())
+        yield from _part_text(reading, body)
     except Refused as refusal:
         failure = refusal
     yield from _side_parts(reading, references, _AFTER_BODY)
@@ -70,10 +73,87 @@ def _side_parts(reading: Reading, references: list[Relationship], kinds: tuple[s
 def _side_text(reading: Reading, reference: Relationship) -> str:
     pieces: list[str] = []
     try:
-        pieces.extend(stream_text(reading.package.open(reference.target), WordEvents()))
+        pieces.extend(_part_text(reading, reference.target))
     except Refused as refusal:
         reading.lose(reference.target, refusal)
     return "".join(pieces)
+
+
+def _part_text(reading: Reading, name: str) -> Iterator[str]:
+    return read_text(lambda: reading.package.open(name), WordScanner(), WordEvents)
+
+
+class WordScanner:
+    """Finds the text of WordprocessingML under the prefixes that Word gives its namespaces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self._cell_depth = 0
+        self._is_in_text = False
+        # The element whose content is left out, and how many of its kind are open.
+        self._skipped = ""
+        self._skip_depth = 0
+
+    def scan(self, xml: str) -> int:
+        """Collect the text in `xml`; how many characters are done with: all.
+
+        Raises:
+            Unusual: other prefixes, or elements within a text.
+        """
+        _PREFIXES.check(xml)
+        if self._is_in_text and not xml.startswith(_TEXT_ENDS):
+            raise Unusual
+        self._is_in_text = False
+        for text, text_end, name, attributes in _ELEMENT.findall(xml):
+            if self._is_in_text:
+                raise Unusual
+            if not name:
+                self._is_in_text = not text_end
+                if not self._skipped:
+                    self.pieces.append(unescape(text))
+            elif self._skipped:
+                self._go_on_skipping(name, attributes)
+            else:
+                self._take(name, is_empty=attributes.endswith("/"))
+        return len(xml)
+
+    def _go_on_skipping(self, name: str, attributes: str) -> None:
+        if name == self._skipped and not attributes.endswith("/"):
+            self._skip_depth += 1
+        elif name == f"/{self._skipped}":
+            self._skip_depth -= 1
+            if not self._skip_depth:
+                self._skipped = ""
+
+    def _take(self, name: str, *, is_empty: bool) -> None:
+        if mark := _MARKS.get(name):
+            self.pieces.append(mark)
+        elif name in ("/w:p", "/a:p") or (is_empty and name in ("w:p", "a:p")):
+            self.pieces.append(" " if self._cell_depth else "\n")
+        elif name == "/w:tc" or (is_empty and name == "w:tc"):
+            self._cell_depth -= not is_empty
+            self.pieces.append("\t")
+        elif name == "w:tc":
+            self._cell_depth += 1
+        elif name == "w:tr" and is_empty:
+            self.pieces.append("\n")
+        elif name in _LEFT_OUT and not is_empty:
+            self._skipped, self._skip_depth = name, 1
+        elif name in _TEXT_STARTS and not is_empty:
+            raise Unusual
+
+
+_PREFIXES = Prefixes((("w",), _WORD), (("m",), _MATH), (("a",), _DRAWING), (("mc", "ve"), _COMPATIBILITY))
+_MARKS = {"w:tab": "\t", "w:ptab": "\t", "w:br": "\n", "w:cr": "\n", "/w:tr": "\n", "w:noBreakHyphen": "-"}
+_LEFT_OUT = frozenset(["w:pPr", "w:del", "w:moveFrom", "mc:Fallback", "ve:Fallback"])
+_TEXT_STARTS = frozenset(["w:t", "m:t", "a:t"])
+_TEXT_ENDS = tuple(f"</{name}>" for name in _TEXT_STARTS)
+# A text as nearly all are written; else a tag that matters, and its attributes.
+_ELEMENT = re.compile(
+    r'<(?:[wma]:t(?: xml:space="preserve")?>([^<]*)(</[wma]:t>)?'
+    r"|(/?(?:w:(?:p|pPr|tc|tr|tab|ptab|br|cr|t|noBreakHyphen|del|moveFrom)|[ma]:t|a:p|(?:mc|ve):Fallback))"
+    rf"(?=[\s/>])({ATTRIBUTES})>)"
+)
 
 
 class WordEvents:
@@ -160,7 +240,7 @@ _STARTS = _by_name(
         },
         _MATH: {"t": WordEvents._open_text},
         _DRAWING: {"t": WordEvents._open_text},
-        ("http://schemas.openxmlformats.org/markup-compatibility/2006",): {"Fallback": WordEvents._skip},
+        _COMPATIBILITY: {"Fallback": WordEvents._skip},
     }
 )
 _ENDS = _by_name(

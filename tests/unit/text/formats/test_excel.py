@@ -89,3 +89,26 @@ def test_openpyxl_reads_the_same_values():
     buffer = io.BytesIO()
     written.save(buffer)
     assert extract(buffer.getvalue(), WHOLE).text == "Values\nname\tamount\tday\nÄ & B\t12.5\t2024-02-29\nx\tTRUE\t3"
+
+
+def test_sheets_and_strings_that_are_missing_are_named(package):
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    packaged = 'xmlns="http://schemas.openxmlformats.org/package/2006/relationships"'
+    main = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    sheets = "".join(f'<sheet name="{name}" r:id="{name}"/>' for name in ("there", "gone"))
+    links = "".join(
+        f'<Relationship Id="{name}" Type="{relations}/worksheet" Target="{name}.xml"/>' for name in ("there", "gone")
+    )
+    content = package(
+        {
+            "_rels/.rels": f'<Relationships {packaged}><Relationship Id="a" Type="{relations}/officeDocument" '
+            'Target="xl/workbook.xml"/></Relationships>',
+            "xl/workbook.xml": f'<workbook {main} xmlns:r="{relations}"><sheets>{sheets}</sheets></workbook>',
+            "xl/_rels/workbook.xml.rels": f"<Relationships {packaged}>{links}</Relationships>",
+            "xl/there.xml": f'<worksheet {main}><row><c t="s"><v>0</v></c><c><v>5</v></c></row></worksheet>',
+        }
+    )
+    document = extract(content, WHOLE)
+    assert (document.status, document.text) == ("ok", "there\n5")
+    assert "the sheet 'gone' could not be read: its part is missing" in document.reason
+    assert "the shared strings could not be read: their part is missing" in document.reason
