@@ -38,7 +38,8 @@ def prepared(manifest_of_files, tmp_path_factory):
     rows = [manifest_of_files.read_text(encoding="utf-8")]
     for number in range(4):
         path = folder / f"liar_{number}.txt"
-        path.write_text(f"{MARKUP} Take {number} eggs and spoons of sugar. Bake the dough. Serve warm. {MARKUP * 9}")
+        recipe = f"Take {number} eggs and {number + 1} spoons of sugar. Bake for {number} minutes. Serve warm."
+        path.write_text(f"{recipe} {MARKUP * 9}")
         rows.append(f"{path},program,1.0\n")
     (folder / "manifest.csv").write_text("".join(rows), encoding="utf-8")
     return f"data.manifest={folder / 'manifest.csv'}", f"data.cache_dir={tmp_path_factory.mktemp('cache')}"
@@ -195,7 +196,7 @@ def test_the_worst_mistakes_are_the_most_confident_wrong_answers(events, run):
 
     assert sum("liar_" in row["path"] for row in worst) == 4
     liars = [text for path, text in zip(cells[::5], cells[4::5], strict=True) if "liar_" in path]
-    assert all(text.replace("<br>", " ").startswith(f"{MARKUP} Take") for text in liars)
+    assert all(text.replace("<br>", " ").partition("warm. ")[2].startswith(MARKUP) for text in liars)
     assert all(len(text.replace("<br>", " ")) <= 301 and text.endswith("…") for text in liars)
     assert {*re.findall(r"</?(\w+)", page)} == {"table", "thead", "tbody", "tr", "th", "td", "br"}
 
