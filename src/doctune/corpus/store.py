@@ -43,7 +43,10 @@ _HASH_BLOCK_BYTES = 1 << 20
 _CHARS_PER_PART = 64 * 1024 * 1024
 JOURNAL = "journal.sqlite"
 # The folders of the cache whose entries `prune` may remove.
-CACHE_KINDS = ("rows", "texts", "tokens", "chunks", "questions", "features", "groups", "audits", "baselines")
+CACHE_KINDS = (
+    *("rows", "texts", "tokens", "chunks", "questions", "features"),
+    *("groups", "audits", "vocabularies", "baselines"),
+)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from doctune.corpus.vocabularies import wordpiece
 from doctune.errors import ConfigError
 from doctune.nets import encoder
 from doctune.nets.adapters import AdapterSettings, adapt
@@ -29,7 +30,6 @@ from doctune.nets.frozen import keep_encoder_in_eval
 from doctune.nets.parameters import freeze
 from doctune.nets.quantised import Quantisation
 from doctune.scoring.gap import GapThresholds
-from doctune.text.vocabulary import learn_wordpiece
 from doctune.training import config as schema
 from doctune.training.alarms import Alarms
 from doctune.training.callbacks.checkpoint import NamedCheckpoint
@@ -117,9 +117,9 @@ def _dropouts(model: schema.ModelConfig) -> encoder.Dropouts:
     return encoder.Dropouts(model.dropout, model.head_dropout, model.attention_dropout)
 
 
-def scratch_encoder(model: schema.ScratchConfig, training_texts: Sequence[str]) -> Encoder:
-    """A small encoder whose vocabulary comes from the training documents alone."""
-    learnt = learn_wordpiece(training_texts, model.vocab_size)
+def scratch_encoder(model: schema.ScratchConfig, training_texts: Sequence[str], cache: Path) -> Encoder:
+    """A small encoder whose vocabulary comes from the training documents alone; a vocabulary is learnt once."""
+    learnt = wordpiece(cache, training_texts, model.vocab_size)
     architecture = encoder.scratch_config(
         num_layers=model.num_layers,
         hidden_size=model.hidden_size,

@@ -187,7 +187,7 @@ def encoder(config: schema.Config, corpus: Corpus) -> Encoder:
     found = _pretrained(config)
     if found is None:
         assert isinstance(config.model, schema.ScratchConfig), "a model is either pretrained or from scratch"
-        found = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
+        found = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")), Path(config.data.cache_dir))
     return found
 
 

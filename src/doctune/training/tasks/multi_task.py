@@ -274,4 +274,4 @@ def _pretrained(config: schema.Config) -> Encoder | None:
 def _from_scratch(config: schema.Config, corpus: TargetCorpus) -> Encoder:
     assert isinstance(config.model, schema.ScratchConfig), "a model is either pretrained or from scratch"
     texts: Sequence[str] = [text.text for text in corpus.part("train")]
-    return build.scratch_encoder(config.model, texts)
+    return build.scratch_encoder(config.model, texts, Path(config.data.cache_dir))

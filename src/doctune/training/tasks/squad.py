@@ -200,7 +200,7 @@ def encoder(config: schema.Config, corpus: QuestionCorpus) -> Encoder:
     found = _pretrained(config)
     if found is None:
         assert isinstance(config.model, schema.ScratchConfig), "a model is either pretrained or from scratch"
-        found = build.scratch_encoder(config.model, _texts(corpus))
+        found = build.scratch_encoder(config.model, _texts(corpus), Path(config.data.cache_dir))
     return found
 
 
