@@ -23,12 +23,16 @@ from doctune.files import write_text
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
-# Of each script its arguments; {manifest} is that of `doctune scan`, {data} the folder of real data.
+# Of each script its arguments; {manifest} is that of `doctune scan`, {all} a larger one beside it, {data} the folder of
+# real data, {run} a run that was exported.
 BENCHMARKS = {
     "startup": "",
     "training_throughput": "{manifest}",
     "squad_decode": "--data {data}",
-    "extract_speed": "{data}/documents --large 3",
+    "second_start": "{all}",
+    "data_rates": "{all}",
+    "predict_speed": "{run}",
+    "extract_speed": "{data}/documents",
     "near_duplicates": "--count 10000",
     "prepare_resume": "{manifest}",
     "chunk_memory": "",
@@ -43,15 +47,19 @@ def main() -> int:
     add("manifest", type=Path, help="of `doctune scan`, such as .ifmos/demo.csv")
     add("--data", type=Path, help="the folder of real data (default: the one that DOCTUNE_DATA names)")
     add("--only", nargs="+", choices=BENCHMARKS, default=[*BENCHMARKS], help="some of them")
+    add("--run", type=Path, help="a run after doctune export RUN --int8, for predict_speed (default: left out)")
     args = parser.parse_args()
     data = args.data or os.environ.get("DOCTUNE_DATA")
     if data is None:
         sys.exit("Name the folder of real data with --data, or in DOCTUNE_DATA.")
     sections = _sections()
     failed = []
+    places = {"manifest": args.manifest, "all": args.manifest.with_name("all.csv"), "data": data, "run": args.run}
+    shown_as = {"manifest": ".ifmos/demo.csv", "all": ".ifmos/all.csv", "data": "DATA", "run": "RUN"}
     for name in args.only:
-        given = BENCHMARKS[name].format(manifest=args.manifest, data=data)
-        shown = BENCHMARKS[name].format(manifest=".ifmos/demo.csv", data="DATA")
+        if args.run is None and "{run}" in BENCHMARKS[name]:
+            continue
+        given, shown = (BENCHMARKS[name].format(**named) for named in (places, shown_as))
         sections[name], status = _run(name, given.split(), f"python benchmarks/{name}.py {shown}".strip())
         failed += [name] if status else []
         write_text(RESULTS, _page(sections))
