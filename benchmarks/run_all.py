@@ -23,8 +23,8 @@ from doctune.files import write_text
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
-# Of each script its arguments; {manifest} is that of `doctune scan`, {all} a larger one beside it, {data} the folder of
-# real data, {run} a run that was exported.
+# Of each script its arguments; {manifest} is that of `doctune scan`, {all} a larger one beside it if there is all.csv,
+# {data} the folder of real data, {run} a run that was exported.
 BENCHMARKS = {
     "startup": "",
     "training_throughput": "{manifest}",
@@ -54,8 +54,15 @@ def main() -> int:
         sys.exit("Name the folder of real data with --data, or in DOCTUNE_DATA.")
     sections = _sections()
     failed = []
-    places = {"manifest": args.manifest, "all": args.manifest.with_name("all.csv"), "data": data, "run": args.run}
-    shown_as = {"manifest": ".ifmos/demo.csv", "all": ".ifmos/all.csv", "data": "DATA", "run": "RUN"}
+    largest = args.manifest.with_name("all.csv")
+    largest = largest if largest.is_file() else args.manifest
+    places = {"manifest": args.manifest, "all": largest, "data": data, "run": args.run}
+    shown_as = {
+        "manifest": f".ifmos/{args.manifest.name}",
+        "all": f".ifmos/{largest.name}",
+        "data": "DATA",
+        "run": "RUN",
+    }
     for name in args.only:
         if args.run is None and "{run}" in BENCHMARKS[name]:
             continue

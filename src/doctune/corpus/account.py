@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ def write_account(rows: Iterable[AccountRow], path: Path) -> None:
         temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
     ):
         writer = csv.writer(stream)
-        writer.writerow(field.name for field in fields(AccountRow))
-        writer.writerows(astuple(row) for row in rows)
+        names = [field.name for field in fields(AccountRow)]
+        writer.writerow(names)
+        writer.writerows(map(attrgetter(*names), rows))
 
 
 def totals(rows: Sequence[AccountRow], conflicts: dict[str, tuple[str, ...]]) -> dict[str, Any]:

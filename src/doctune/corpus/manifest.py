@@ -360,7 +360,7 @@ class _NamedFile:
 
     def of(self, record: _Record) -> Path:
         """The file of a row."""
-        return Path(os.path.normpath(self.root / _text(record.fields, self.column)))
+        return Path(os.path.normpath(os.path.join(self.root, _text(record.fields, self.column))))
 
     def named(self, record: _Record) -> str:
         """The same as far as it is known, for a row that is rejected."""

@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ _SCHEMA = pa.schema(
     ]
 )
 _HASH_BLOCK_BYTES = 1 << 20
+# Looked up in one query; SQLite allows 999 parameters everywhere.
+_HASHES_AT_ONCE = 500
 _CHARS_PER_PART = 64 * 1024 * 1024
 JOURNAL = "journal.sqlite"
 # The folders of the cache whose entries `prune` may remove.
@@ -197,35 +199,46 @@ class FileHashes:
             return self._all(connection, paths)
 
     def _all(self, connection: sqlite3.Connection, paths: Sequence[Path]) -> list[str | OSError]:
-        hashes = []
-        for count, path in enumerate(paths, start=1):
-            hashes.append(self._one(connection, path))
-            if count % 1000 == 0:
-                connection.commit()
-        connection.commit()
+        hashes: list[str | OSError] = []
+        here = os.getcwd()
+        for start in range(0, len(paths), _HASHES_AT_ONCE):
+            names = [os.path.join(here, path) for path in paths[start : start + _HASHES_AT_ONCE]]
+            known = self._known(connection, names)
+            for name in names:
+                hashes.append(self._one(connection, name, known))
+            connection.commit()
         return hashes
 
-    def _one(self, connection: sqlite3.Connection, path: Path) -> str | OSError:
+    def _known(self, connection: sqlite3.Connection, names: Sequence[str]) -> dict[bytes, tuple[int, int, str]]:
+        marks = ",".join("?" * len(names))
+        rows = connection.execute(
+            f"SELECT path, size, mtime_ns, content FROM files WHERE path IN ({marks})",
+            [os.fsencode(name) for name in names],
+        )
+        return {path: (size, mtime_ns, content) for path, size, mtime_ns, content in rows}
+
+    def _one(
+        self, connection: sqlite3.Connection, name: str, known: Mapping[bytes, tuple[int, int, str]]
+    ) -> str | OSError:
         try:
-            facts = path.stat()
+            facts = os.stat(name)
             if not stat.S_ISREG(facts.st_mode):
                 return OSError(0, "not a regular file")
-            key = (os.fsencode(path.absolute()), facts.st_size, facts.st_mtime_ns)
-            known = connection.execute(
-                "SELECT content FROM files WHERE path = ? AND size = ? AND mtime_ns = ?", key
-            ).fetchone()
-            if known:
-                return str(known[0])
-            content = _sha256(path)
+            path = os.fsencode(name)
+            size, mtime_ns, content = known.get(path, (-1, -1, ""))
+            if (size, mtime_ns) == (facts.st_size, facts.st_mtime_ns):
+                return content
+            content = _sha256(name)
         except OSError as error:
             return error
-        connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", (*key, content))
+        facts_now = (path, facts.st_size, facts.st_mtime_ns, content)
+        connection.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", facts_now)
         return content
 
 
-def _sha256(path: Path) -> str:
+def _sha256(name: str) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open(name, "rb") as stream:
         while block := stream.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()

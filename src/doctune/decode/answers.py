@@ -6,6 +6,7 @@ score over several windows is the lowest, since a window without the answer is a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -118,18 +119,19 @@ def choose_no_answer_threshold(null_minus_best: Floats, has_answer: NDArray[np.b
     return float(best[np.lexsort((best, np.abs(best)))[0]])
 
 
-def _candidates(windows: Sequence[WindowSpans]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """All distinct spans: scores `(n,)` and places `(n, 2)`, the best first."""
-    scores = np.concatenate([np.asarray(window.scores, np.float64) for window in windows] or [np.empty(0)])
-    pairs = [np.stack([window.starts, window.ends], axis=1).astype(np.int64) for window in windows]
-    places = np.concatenate(pairs or [np.empty((0, 2), np.int64)])
-    is_finite = np.isfinite(scores)
-    scores, places = scores[is_finite], places[is_finite]
-    order = np.lexsort((places[:, 1], places[:, 0], -scores))
-    scores, places = scores[order], places[order]
-    _, first = np.unique(places, axis=0, return_index=True)  # the first of equal places has the highest score
-    first.sort()
-    return scores[first], places[first]
+def _candidates(windows: Sequence[WindowSpans]) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
+    """All distinct spans: scores `(n,)` and places, the best first.
+
+    There are few, and arrays of so few cost more than they bring.
+    """
+    highest: dict[tuple[int, int], float] = {}
+    for window in windows:
+        places = zip(window.starts.tolist(), window.ends.tolist(), strict=True)
+        for score, place in zip(window.scores.tolist(), places, strict=True):
+            if math.isfinite(score) and score > highest.get(place, -math.inf):
+                highest[place] = score
+    ordered = sorted(highest, key=lambda place: (-highest[place], place))
+    return np.array([highest[place] for place in ordered], dtype=np.float64), ordered
 
 
 def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -105,6 +105,12 @@ def token_f1(prediction: str, references: Sequence[str], version: Version = "1.1
     return float(_judge(prediction, references, version)[1])
 
 
+def exact_match_and_f1(prediction: str, references: Sequence[str], version: Version = "1.1") -> tuple[float, float]:
+    """`exact_match` and `token_f1` in the time of one."""
+    exact, f1 = _judge(prediction, references, version)
+    return float(exact), float(f1)
+
+
 def score_answers(
     predictions: Mapping[str, str], references: Mapping[str, Sequence[str]], version: Version = "1.1"
 ) -> AnswerScores:

@@ -6,6 +6,7 @@ waiting for torch.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -41,7 +42,8 @@ def train_job(composed: DictConfig) -> float:
     """One Hydra job: the composed configuration becomes a run; its best monitored score is what a sweep optimises."""
     with _logged_failures():
         config = from_hydra(composed)
-        from doctune.training.run import train
+        with _without_collections():
+            from doctune.training.run import train
 
         run = Path(HydraConfig.get().runtime.output_dir)
         write_text(run / SAVED_CONFIG, OmegaConf.to_yaml(composed))  # a resumed run may have another max_epochs
@@ -50,6 +52,17 @@ def train_job(composed: DictConfig) -> float:
         finally:
             if config.split.kind == "kfold" and (run.parent / SAVED_SWEEP).is_file():
                 _bring_folds_up_to_date(run.parent)
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """What is imported stays: looking for garbage among it, now and later, only takes time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _bring_folds_up_to_date(multirun: Path) -> None:

@@ -18,7 +18,7 @@ from doctune.corpus.squad import Question
 from doctune.decode.answers import SpanSettings, WindowSpans
 from doctune.decode.spans import best_spans
 from doctune.nets.losses import span_losses
-from doctune.scoring.squad import Version, exact_match, token_f1
+from doctune.scoring.squad import Version, exact_match_and_f1
 from doctune.training.modules.finetuned import Batch, FineTunedModule
 from doctune.training.optim import Optimisation
 
@@ -158,15 +158,15 @@ class AnswerScores(Metric):
 
     def update(self, windows: Sequence[WindowSpans], places: Tensor, questions: Iterable[Question]) -> None:
         """Take in the spans of B windows of these questions, whose places (B,) are in 0 … Q - 1."""
-        known = {place: self._known(place) for place in set(places.tolist())}
+        known = self._known(sorted(set(places.tolist())))
         for window, place, question in zip(windows, places.tolist(), questions, strict=True):
             best, start, end, exact, f1, null, _ = known[place]
             first = np.lexsort((window.ends, window.starts, -window.scores))[0]
             score, begin, stop = float(window.scores[first]), int(window.starts[first]), int(window.ends[first])
             if np.isfinite(score) and (-score, begin, stop) < (-best, start, end):
                 best, start, end = score, begin, stop
-                exact, f1 = self._judge(question.context[begin:stop], question)
-            _, silent = self._judge("", question)
+                exact, f1 = exact_match_and_f1(question.context[begin:stop], question.answers, self._rules)
+            _, silent = exact_match_and_f1("", question.answers, self._rules)
             known[place] = (best, start, end, exact, f1, min(null, window.null_score), silent)
         where = torch.tensor([*known], device=self.best.device)
         for state, values in zip(self._states(), zip(*known.values(), strict=True), strict=True):
@@ -191,14 +191,9 @@ class AnswerScores(Metric):
     def _states(self) -> tuple[Tensor, ...]:
         return self.best, self.start, self.end, self.exact, self.f1, self.null, self.silent
 
-    def _known(self, place: int) -> tuple[float, ...]:
-        return tuple(float(state[place]) for state in self._states())
-
-    def _judge(self, answer: str, question: Question) -> tuple[float, float]:
-        return (
-            exact_match(answer, question.answers, self._rules),
-            token_f1(answer, question.answers, self._rules),
-        )
+    def _known(self, places: Sequence[int]) -> dict[int, tuple[float, ...]]:
+        where = torch.tensor(places, device=self.best.device)
+        return dict(zip(places, zip(*(state[where].tolist() for state in self._states()), strict=True), strict=True))
 
 
 def _add(mean_loss: MeanMetric, losses: Tensor, batch: Batch) -> None:
