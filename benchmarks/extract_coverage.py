@@ -1,4 +1,6 @@
-"""How many files of a folder give text: doctune, the three plain libraries, and kreuzberg where it is installed.
+"""How many files of a folder give text: doctune, the three plain libraries, kreuzberg and markitdown where installed.
+
+The plain libraries get the files of their formats, kreuzberg and markitdown all but those that are `unsupported` here.
 
 python benchmarks/extract_coverage.py ../shared/data/documents
 """
@@ -32,9 +34,10 @@ def main() -> None:
     three = [path for path in paths if path.suffix.lower() in (".docx", ".xlsx", ".pdf")]
     by_three = _peers.num_with_text(_peers.three_libraries_text, three)
     print(f"{'':24}{by_three:>6}  python-docx, openpyxl, PyMuPDF (by suffix)")
-    if (kreuzberg := _kreuzberg()) is not None:
-        common = [path for path in paths if path.suffix.lower() not in (".doc", ".msg")]
-        print(f"{'':24}{_peers.num_with_text(kreuzberg, common):>6}  kreuzberg, without .doc and .msg")
+    common = [path for path in paths if path.suffix.lower() not in (".doc", ".msg")]
+    for name, peer in (("kreuzberg", _kreuzberg()), ("markitdown", _markitdown())):
+        if peer is not None:
+            print(f"{'':24}{_peers.num_with_text(peer, common):>6}  {name}, without .doc and .msg", flush=True)
 
 
 def _print_statuses(documents: list[Document]) -> None:
@@ -53,6 +56,15 @@ def _kreuzberg() -> _peers.Extract | None:
     except ImportError:
         return None
     return lambda path: str(kreuzberg.extract_file_sync(str(path)).content)
+
+
+def _markitdown() -> _peers.Extract | None:
+    try:
+        from markitdown import MarkItDown  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return None
+    converter = MarkItDown()
+    return lambda path: str(converter.convert_local(str(path)).text_content)
 
 
 if __name__ == "__main__":
