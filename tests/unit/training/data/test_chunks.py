@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -71,7 +73,7 @@ def datamodule(compose, tiny, manifest_of_files, tmp_path):
         config = compose("data=chunks", *tiny, *paths, "data.max_length=16", "data.max_chunks=3", *overrides)
         data = sources.file_content(config.data)
         corpus = sources.corpus(data, config.split, sources.manifest(data))
-        encoder = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
+        encoder = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")), Path(config.data.cache_dir))
         return LongDocuments(corpus, encoder).datamodule(config, first_chunks)
 
     return make

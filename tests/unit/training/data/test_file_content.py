@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,7 @@ def datamodule(compose, tiny, manifest_of_files, tmp_path):
         config = compose(*tiny, f"data.manifest={manifest_of_files}", f"data.cache_dir={tmp_path}", *overrides)
         data = sources.file_content(config.data)
         corpus = sources.corpus(data, config.split, sources.manifest(data))
-        encoder = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")))
+        encoder = build.scratch_encoder(config.model, corpus.texts(corpus.part("train")), Path(config.data.cache_dir))
         return FileContent(corpus, encoder).datamodule(config)
 
     return make
