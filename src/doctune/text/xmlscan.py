@@ -18,8 +18,8 @@ from doctune.text.xmlstream import CHUNK_BYTES, Attributes, Events, Readable, st
 
 # The attributes of an element, whatever their values hold.
 ATTRIBUTES = r"""[^>"']*+(?:(?:"[^"]*+"|'[^']*+')[^>"']*+)*+"""
-# More text than this between two elements that a scanner wants is not worth looking at a second time.
-_MAX_WAITING_CHARS = 64 * 1024
+# More than this in one place, in bytes or characters, is not worth looking at again with every chunk.
+_MAX_WAITING = 64 * 1024
 # Parts that are read whole are lists of references, sheets or styles.
 _MAX_WHOLE_BYTES = 1024 * 1024
 _ROOT = re.compile(rb"<([\w.:-]+)[\s>]")
@@ -78,7 +78,7 @@ def scan_pieces(part: Readable, scanner: Scanner) -> Iterator[list[str]]:
     for xml in _ordinary_xml(part):
         waiting += xml
         waiting = waiting[scanner.scan(waiting) :]
-        if len(waiting) > _MAX_WAITING_CHARS:
+        if len(waiting) > _MAX_WAITING:
             raise Unusual
         if scanner.pieces:
             yield scanner.pieces
@@ -91,7 +91,8 @@ def _ordinary_xml(part: Readable) -> Iterator[str]:
     """The XML of a part behind its declaration, cut before tags: each tag comes with all of the text that follows it.
 
     Raises:
-        Unusual: its tags do not pair up, it is not in UTF-8, or has comments, CDATA, instructions or a document type.
+        Unusual: its tags do not pair up, it is not in UTF-8, has much text in one place, or has comments, CDATA,
+            instructions or a document type.
     """
     rest = b""
     num_open = 0
@@ -103,6 +104,8 @@ def _ordinary_xml(part: Readable) -> Iterator[str]:
             chunk = _without_declaration(chunk)
             is_first = False
         rest += chunk
+        if len(rest) > _MAX_WAITING:
+            raise Unusual
         # Only a tag begins with this; what looks like its end may be within an attribute.
         end = len(rest) if is_last else max(0, rest.rfind(b"<"))
         whole, rest = rest[:end], rest[end:]

@@ -194,6 +194,14 @@ def test_what_is_out_of_the_ordinary_is_left_to_the_events(xml):
         scanned(WordScanner(), xml)
 
 
+def test_a_very_long_text_is_not_looked_at_again_with_every_chunk():
+    text = "a" * 200_000
+    xml = f"<{WORD_ROOT}><w:t>b</w:t><w:t>{text}</w:t></w:document>"
+    with pytest.raises(Unusual):
+        scanned(WordScanner(), xml)
+    assert outcome(read_text(lambda: io.BytesIO(xml.encode()), WordScanner(), WordEvents)) == (f"b{text}", None)
+
+
 def test_a_broken_list_of_strings_is_said_to_be_broken_each_time():
     class Package:
         def open(self, _):
