@@ -22,7 +22,6 @@ def wordpiece(cache: Path, texts: Sequence[str], vocab_size: int) -> Tokenizer:
     folder = cache / "vocabularies" / _key(texts, vocab_size)
     kept = folder / "tokenizer.json"
     if not kept.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         write_text(kept, learn_wordpiece(texts, vocab_size).to_str())
     mark_used(folder)
     return Tokenizer.from_file(str(kept))

@@ -222,7 +222,9 @@ class Prefixes:
             return
         first, _, rest = xml.partition(">")
         # Programs begin all of their parts with the same declarations, under different names.
-        if not self._are_usual(first.partition(" ")[2]) or ("xmlns" in rest and not self._find_out(rest)):
+        if "xmlns" in first and not self._are_usual(first.partition(" ")[2]):
+            raise Unusual
+        if "xmlns" in rest and not self._find_out(rest):
             raise Unusual
 
     def _find_out(self, xml: str) -> bool:
