@@ -136,7 +136,7 @@ def finished_run(manifest_of_files, tmp_path_factory) -> Path:
     return run
 
 
-def save_tiny_encoder(kind: str, folder: Path) -> Path:
+def save_tiny_encoder(kind: str, folder: Path, width: int = 32) -> Path:
     """A random encoder of a stock architecture with its usual tokenizer, as `save_pretrained` writes it."""
     import torch
     import transformers as hf
@@ -151,7 +151,7 @@ def save_tiny_encoder(kind: str, folder: Path) -> Path:
         "2026-01-03;invoice 13;9.00;EUR",
         "def compute(value):\n    return value * 3",
     ] * 5
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {"hidden_size": width, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     if kind == "roberta":
         bpe = ByteLevelBPETokenizer()
         bpe.train_from_iterator(texts, 400, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
@@ -167,7 +167,7 @@ def save_tiny_encoder(kind: str, folder: Path) -> Path:
             model = hf.BertModel(config)
         else:
             config = hf.DistilBertConfig(
-                vocab_size=len(tokenizer), max_position_embeddings=64, dim=32, n_layers=2, n_heads=2, hidden_dim=64
+                vocab_size=len(tokenizer), max_position_embeddings=64, dim=width, n_layers=2, n_heads=2, hidden_dim=64
             )
             model = hf.DistilBertModel(config)
     model.save_pretrained(folder)
@@ -177,13 +177,13 @@ def save_tiny_encoder(kind: str, folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
-    """`save_tiny_encoder` into a folder of its own: kind in ("distilbert", "bert", "roberta") -> folder."""
-    made: dict[str, Path] = {}
+    """`save_tiny_encoder` into a folder of its own: kind in ("distilbert", "bert", "roberta") and width -> folder."""
+    made: dict[tuple[str, int], Path] = {}
 
-    def make(kind: str) -> Path:
-        if kind not in made:
-            made[kind] = save_tiny_encoder(kind, tmp_path_factory.mktemp(kind))
-        return made[kind]
+    def make(kind: str, width: int = 32) -> Path:
+        if (kind, width) not in made:
+            made[kind, width] = save_tiny_encoder(kind, tmp_path_factory.mktemp(kind), width)
+        return made[kind, width]
 
     return make
 
@@ -229,7 +229,7 @@ def save_tiny_mistral(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -
     torch.manual_seed(0)
     tokenizer = tiny_chat_tokenizer(chat_template)
     config = hf.MistralConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=128, bos_token_id=0, eos_token_id=1, attention_dropout=0.0,
     )  # fmt: skip
     hf.MistralForCausalLM(config).save_pretrained(folder)

@@ -41,7 +41,7 @@ RECIPE = (
 @pytest.fixture(scope="module")
 def base(tiny_encoder, tmp_path_factory):
     """A tiny BERT that no other module uses."""
-    return shutil.copytree(tiny_encoder("bert"), tmp_path_factory.mktemp("base") / "bert")
+    return shutil.copytree(tiny_encoder("bert", width=64), tmp_path_factory.mktemp("base") / "bert")
 
 
 @pytest.fixture(scope="module")

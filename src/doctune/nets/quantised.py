@@ -6,6 +6,7 @@ of 64, each weight the nearest of 16 quantiles of the normal distribution, the b
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from doctune.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# Weights that share a scale. bitsandbytes counts them through all rows when it quantises, but within each row when it
+# multiplies on processors with AVX-512: where rows are no whole blocks, it takes wrong scales (seen with 0.50.2).
+BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,8 @@ def quantise(net: nn.Module, names: Sequence[str], quantisation: Quantisation) -
     """Put four-bit layers, frozen, in the place of linear ones, one after the other; all else is in single precision.
 
     Of a net whose weights are as they lie in their file (`dtype="auto"`), no more than one layer is ever held in single
-    precision: safetensors maps the file, and what is mapped takes no memory of its own.
+    precision: safetensors maps the file, and what is mapped takes no memory of its own. Layers whose number of inputs
+    is no multiple of `BLOCK` stay in single precision; the log has how many.
 
     Args:
         net: is changed.
@@ -38,16 +46,28 @@ def quantise(net: nn.Module, names: Sequence[str], quantisation: Quantisation) -
     Raises:
         ConfigError: there is none.
     """
-    if not names:
+    layers: dict[str, Any] = {name: net.get_submodule(name) for name in names}
+    in_blocks = [name for name, layer in layers.items() if layer.in_features % BLOCK == 0]
+    if not in_blocks:
         raise ConfigError(
-            f"finetune=qlora: a {type(net).__name__} has no linear layer that could be quantised. Use finetune=lora."
+            f"finetune=qlora: a {type(net).__name__} has no linear layer that could be quantised{_whose_rows(names)}. "
+            "Use finetune=lora."
         )
-    for name in names:
-        net.set_submodule(name, _quantised(net.get_submodule(name), quantisation))
+    if len(in_blocks) < len(names):
+        log.warning(
+            f"finetune=qlora: {len(names) - len(in_blocks)} of {len(names)} linear layers stay in full precision: the "
+            f"number of their inputs is no multiple of {BLOCK}."
+        )
+    for name in in_blocks:
+        net.set_submodule(name, _quantised(layers.pop(name), quantisation))
     for weight in [*net.parameters(), *net.buffers()]:
         if weight.is_floating_point():
             # A copy even of what is in single precision: a view of the file would keep all of it mapped.
             weight.data = weight.data.to(torch.float32, copy=True)
+
+
+def _whose_rows(names: Sequence[str]) -> str:
+    return f": the inputs of its {len(names)} are no multiple of {BLOCK}" if names else ""
 
 
 def dequantised(layer: Any) -> nn.Module:

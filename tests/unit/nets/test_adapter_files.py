@@ -45,7 +45,7 @@ def logits(net):
 @pytest.fixture
 def base(tiny_encoder, tmp_path):
     """A BERT that the test may change."""
-    return shutil.copytree(tiny_encoder("bert"), tmp_path / "base")
+    return shutil.copytree(tiny_encoder("bert", width=64), tmp_path / "base")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def load(folder):
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
 @pytest.mark.parametrize("strategy", QUANTISATIONS)
 def test_what_is_saved_is_loaded_bit_for_bit(tiny_encoder, tmp_path, kind, strategy):
-    net = make_classifier(tiny_encoder(kind), strategy)
+    net = make_classifier(tiny_encoder(kind, width=64), strategy)
     save_net(net, tmp_path)
     found = load(tmp_path)
     assert not found.training

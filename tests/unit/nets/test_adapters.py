@@ -20,7 +20,7 @@ IDS = torch.tensor([[5, 7, 9, 11, 13, 8], [6, 8, 10, 12, 14, 9]])
 @pytest.fixture
 def make(tiny_encoder):
     def build(kind="bert"):
-        folder = str(tiny_encoder(kind))
+        folder = str(tiny_encoder(kind, width=64))
         torch.manual_seed(1)
         return classifier(pretrained_config(folder), Labels(("x", "y", "z")), folder).eval()
 
@@ -77,8 +77,8 @@ def test_adapters_head_and_pooler_learn_and_nothing_else(make):
         *(f"{each}.{of}.lora_{ab}.default.weight" for each in attention for of in ("query", "value") for ab in "AB"),
     }  # fmt: skip
     assert saved_weights(net).keys() == learning(net)
-    # 4 layers of (32 + 32) x rank 4, the pooler and three labels.
-    assert parameter_counts(net)["trainable"] == 4 * 64 * 4 + (32 * 32 + 32) + (3 * 32 + 3)
+    # 4 layers of (64 + 64) x rank 4, the pooler and three labels.
+    assert parameter_counts(net)["trainable"] == 4 * 128 * 4 + (64 * 64 + 64) + (3 * 64 + 3)
 
 
 def test_a_step_changes_what_learns_and_leaves_the_rest_bit_for_bit(make):
@@ -173,7 +173,7 @@ def test_four_bits_hold_the_encoders_layers_and_count_as_many_parameters(make):
     exact = whole.bert.encoder.layer[0].attention.self.key.weight
     assert (dequantised(key).weight - exact).abs().max() < 0.16 * exact.abs().max()
     assert 0 < (logits(net) - before).abs().max() < 0.05
-    extra = 4 * 64 * 4
+    extra = 4 * 128 * 4
     assert parameter_counts(net)["total"] == parameter_counts(whole)["total"] + extra
 
 
@@ -209,6 +209,38 @@ def test_a_net_with_nothing_to_quantise_is_refused():
     assert str(refused.value) == (
         "finetune=qlora: a Embedding has no linear layer that could be quantised. Use finetune=lora."
     )
+
+
+def test_a_layer_whose_rows_are_no_whole_blocks_is_not_quantised(caplog):
+    net = torch.nn.Sequential(torch.nn.Linear(96, 64), torch.nn.Linear(64, 96), torch.nn.Linear(96, 2))
+    given = torch.randn(3, 96)
+    first = net[0](given)
+    quantise(net, ["0", "1"], Quantisation())
+    assert [is_quantised(layer) for layer in net] == [False, True, False]
+    assert torch.equal(net[0](given), first)
+    assert caplog.messages == [
+        "finetune=qlora: 1 of 2 linear layers stay in full precision: the number of their inputs is no multiple of 64."
+    ]
+    with pytest.raises(ConfigError) as refused:
+        quantise(net, ["0", "2"], Quantisation())
+    assert str(refused.value) == (
+        "finetune=qlora: a Sequential has no linear layer that could be quantised: the inputs of its 2 are no multiple "
+        "of 64. Use finetune=lora."
+    )
+
+
+def test_four_bits_stand_for_the_same_weights_on_every_processor():
+    """As bitsandbytes' native code reads them, and by the definition: quantile times the scale of a block of 64."""
+    from bitsandbytes.functional import dequantize_blockwise
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(192, 40))
+    quantise(net, ["0"], Quantisation())
+    state, packed = net[0].weight.quant_state, net[0].weight.data.flatten()
+    places = torch.stack([packed >> 4, packed & 15], 1).flatten().long()
+    scales = dequantize_blockwise(state.absmax, state.state2) + state.offset
+    expected = state.code[places].view(-1, 64) * scales[:, None]
+    assert torch.allclose(dequantised(net[0]).weight, expected.view(40, 192), atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", [LORA, QLORA], ids=["lora", "qlora"])
