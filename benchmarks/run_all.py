@@ -23,11 +23,13 @@ from doctune.files import write_text
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "RESULTS.md"
+# By their names in /proc/cpuinfo.
+INSTRUCTIONS = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "avx512_bf16": "bf16", "amx_tile": "AMX"}
 # Of each script its arguments; {manifest} is that of `doctune scan`, {all} a larger one beside it if there is all.csv,
 # {data} the folder of real data, {run} a run that was exported.
 BENCHMARKS = {
     "startup": "",
-    "training_throughput": "{manifest}",
+    "training_throughput": "{manifest} --documents 160",
     "squad_decode": "--data {data}",
     "second_start": "{all}",
     "data_rates": "{all}",
@@ -103,12 +105,14 @@ def _page(sections: dict[str, str]) -> str:
 
 
 def _machine() -> str:
-    """Processor, cores and memory."""
-    found = ""
-    if Path("/proc/cpuinfo").is_file():
-        found = next(iter(re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)), "")
+    """Processor, cores, memory, and the instructions that decide how fast matrices are multiplied."""
+    about = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    found = re.search(r"^model name\s*: (.+)$", about, re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{found or platform.processor()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    instructions = [shown for flag, shown in INSTRUCTIONS.items() if re.search(rf"\b{flag}\b", about)]
+    return ", ".join(
+        [found[1] if found else platform.processor(), f"{os.cpu_count()} cores", f"{memory:.0f} GiB", *instructions]
+    )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ most a twentieth of the time of loops over all pairs of tokens.
 The logits are made up, the same for both ways: noise, a peak at the true answer or (three times in ten) at a wrong
 one, rivals of it, and low values outside the context. They are made window by window from a seed, and what that takes
 is not counted. doctune's way is that of a test epoch: `best_spans` and `in_context` of 32 windows at a time,
-`AnswerScores`, `AnswerWriter`, which merges the windows of a question, scores it and writes test.parquet. Beside it the
-usual way, as the post-processing of the transformers examples for question answering describes it: the logits of all
-windows are kept, then for each question Python tries the 20 best starts with the 20 best ends of each window, keeps the
-20 best spans with a softmax, and the official metric judges the first. Beside both the loops of a textbook: every start
-with every end that is not too far behind it, the best of which is the answer.
+`AnswerScores`, and `AnswerWriter`, which merges the windows of a question. Files are written after the clock has
+stopped, by each way its own, and count for the memory.
+
+Beside it the usual way, as the post-processing of the transformers examples for question answering describes it: the
+logits of all windows are kept, then for each question Python tries the 20 best starts with the 20 best ends of each
+window, keeps the 20 best spans with a softmax, and the official metric judges the first. Beside both the loops of a
+textbook: every start with every end that is not too far behind it, the best of which is the answer.
 
 Each measurement is a process of its own with one thread that has done a batch before the clock starts, so that imports
 do not count; tokens and offsets are there before it, too. Seconds are processor seconds, which other work on the
@@ -168,6 +170,7 @@ def by_doctune(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[st
     import pyarrow.parquet as pq
     import torch
 
+    from doctune.corpus.answers import answer_all
     from doctune.decode.answers import SpanSettings
     from doctune.decode.spans import best_spans
     from doctune.training.callbacks.answers import AnswerWriter
@@ -189,7 +192,8 @@ def by_doctune(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[st
             writer.on_test_batch_end(nobody, nobody, {"spans": spans}, batch)
     with clock:
         reached = {name: float(value) for name, value in scores.compute().items()}
-        writer.on_test_end(nobody, nobody)
+        assert answer_all(found.questions, writer.kept, threshold=None).texts  # as the writer does, too
+    writer.on_test_end(nobody, nobody)
     table = pq.read_table(folder / "test.parquet", columns=["id", "prediction"])
     return reached, dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 
@@ -218,8 +222,8 @@ def usually(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, 
         pairs = zip(found.questions, n_best, strict=True)
         answers = {question.id: spans[0]["text"] for question, spans in pairs}
         reached = usual_scores(answers, {question.id: question.answers for question in found.questions})
-        (folder / "predictions.json").write_text(json.dumps(answers))
-        (folder / "nbest_predictions.json").write_text(json.dumps(dict(zip(answers, n_best, strict=True))))
+    (folder / "predictions.json").write_text(json.dumps(answers))
+    (folder / "nbest_predictions.json").write_text(json.dumps(dict(zip(answers, n_best, strict=True))))
     return reached, answers
 
 
@@ -331,7 +335,7 @@ def in_loops(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str,
             for owner, question in enumerate(found.questions)
         }
         reached = usual_scores(answers, {question.id: question.answers for question in found.questions})
-        (folder / "predictions.json").write_text(json.dumps(answers))
+    (folder / "predictions.json").write_text(json.dumps(answers))
     return reached, answers
 
 

@@ -1,25 +1,21 @@
 """Spans of windows -> the answer to each question of a part, and the file that keeps them.
 
-Shapes: Q questions.
+Shapes: Q questions, N spans of all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from doctune.corpus.squad import Question
-from doctune.decode.answers import (
-    ScoredSpan,
-    WindowSpans,
-    choose_no_answer_threshold,
-    merge_spans,
-    no_answer_score,
-)
+from doctune.decode.answers import MergedSpans, WindowSpans, choose_no_answer_threshold, merge_questions
 from doctune.files import written_whole
 from doctune.scoring.squad import Version, score_answers, token_f1
 
@@ -28,26 +24,33 @@ Windows = Mapping[int, Sequence[WindowSpans]]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A question with the spans that answer it best; `is_given` is False where no answer is the answer.
+class Answers:
+    """What answers the questions of a part, in their order.
 
-    `no_answer_probability` is what all spans, not only the best, leave over.
+    Attributes:
+        questions: (Q,).
+        spans: that may answer them.
+        num_windows: of each question, (Q,).
+        is_given: False where no answer is the answer, (Q,).
     """
 
-    question: Question
-    best: tuple[ScoredSpan, ...]
-    null_score: float
-    no_answer_probability: float
-    num_windows: int
-    is_given: bool
+    questions: Sequence[Question]
+    spans: MergedSpans
+    num_windows: NDArray[np.int64]
+    is_given: NDArray[np.bool_]
 
-    @property
-    def text(self) -> str:
-        """The answer, "" for none."""
-        return self.question.context[self.best[0].start : self.best[0].end] if self.is_given else ""
+    @cached_property
+    def texts(self) -> list[str]:
+        """The answers, "" for none."""
+        firsts = self.spans.firsts[:-1][self.is_given]
+        places = iter(zip(self.spans.starts[firsts].tolist(), self.spans.ends[firsts].tolist(), strict=True))
+        return [
+            question.context[slice(*next(places))] if is_given else ""
+            for question, is_given in zip(self.questions, self.is_given.tolist(), strict=True)
+        ]
 
 
-def answer_all(questions: Sequence[Question], windows: Windows, threshold: float | None) -> list[Answered]:
+def answer_all(questions: Sequence[Question], windows: Windows, threshold: float | None) -> Answers:
     """The answers to questions, in their order.
 
     Args:
@@ -55,80 +58,90 @@ def answer_all(questions: Sequence[Question], windows: Windows, threshold: float
         windows: place of a question -> the spans of its windows.
         threshold: no answer is given where the score of none is so much above the best span's; None always answers.
     """
-    return [_answered(question, windows[place], threshold) for place, question in enumerate(questions)]
+    in_order = [windows[place] for place in range(len(questions))]
+    spans = merge_questions(in_order, allows_no_answer=threshold is not None)
+    is_given = np.diff(spans.firsts) > 0
+    if threshold is not None:
+        is_given &= _null_minus_best(spans) <= threshold
+    return Answers(questions, spans, np.array([len(each) for each in in_order]), is_given)
 
 
 def no_answer_threshold(questions: Sequence[Question], windows: Windows) -> float:
     """The threshold that gives these questions the highest F1."""
-    answered = answer_all(questions, windows, threshold=None)
+    answers = answer_all(questions, windows, threshold=None)
     return choose_no_answer_threshold(
-        np.array([_null_minus_best(each.best, each.null_score) for each in answered]),
+        _null_minus_best(answers.spans),
         np.array([not question.is_impossible for question in questions]),
-        np.array([token_f1(each.text, each.question.answers, "2.0") for each in answered]),
+        np.array([token_f1(text, each.answers, "2.0") for text, each in zip(answers.texts, questions, strict=True)]),
     )
 
 
-def write_answers(answered: Sequence[Answered], path: Path, version: Version) -> None:
+def write_answers(answers: Answers, path: Path, version: Version) -> None:
     """Write one row per question: the question itself, its answer, scores, and the best spans."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    predictions = {each.question.id: each.text for each in answered}
-    scores = score_answers(predictions, {each.question.id: each.question.answers for each in answered}, version)
-    table = pa.Table.from_pylist([_row(each) for each in answered], schema=_schema())
-    for name in ("exact_match", "f1"):
-        table = table.append_column(name, pa.array(getattr(scores, name), pa.float32()))
+    questions, spans = answers.questions, answers.spans
+    predictions = {each.id: text for each, text in zip(questions, answers.texts, strict=True)}
+    scores = score_answers(predictions, {each.id: each.answers for each in questions}, version)
+    # What belongs to the first span of each question; what stands there for a question without one is not shown.
+    firsts, is_given = np.minimum(spans.firsts[:-1], max(len(spans.scores) - 1, 0)), answers.is_given
+
+    def of_answer(values: NDArray[Any], type_: pa.DataType) -> pa.Array:
+        given = values[firsts] if len(values) else np.zeros(len(questions))
+        return pa.array(given, mask=~is_given).cast(type_)
+
+    probabilities = np.array(spans.null_probabilities)
+    probabilities[is_given] = spans.probabilities[firsts[is_given]]
+    table = pa.table(
+        {
+            "id": pa.array([each.id for each in questions], pa.string()),
+            "article": pa.array([each.article for each in questions], pa.string()),
+            "question": pa.array([each.text for each in questions], pa.string()),
+            "context": pa.array([each.context for each in questions], pa.string()),
+            "references": pa.array([each.answers for each in questions], pa.list_(pa.string())),
+            "reference_start": pa.array([each.start for each in questions], pa.int32()),
+            "prediction": pa.array(answers.texts, pa.string()),
+            "start": of_answer(spans.starts, pa.int32()),
+            "end": of_answer(spans.ends, pa.int32()),
+            "score": of_answer(spans.scores, pa.float32()),
+            "probability": pa.array(probabilities, pa.float32()),
+            "null_score": pa.array(spans.null_scores, pa.float32()),
+            "windows": pa.array(answers.num_windows, pa.int32()),
+            "n_best": _n_best(questions, spans),
+            "exact_match": pa.array(scores.exact_match, pa.float32()),
+            "f1": pa.array(scores.f1, pa.float32()),
+        }
+    )
     with written_whole(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def _answered(question: Question, windows: Sequence[WindowSpans], threshold: float | None) -> Answered:
-    num_spans = sum(len(window.scores) for window in windows)
-    spans = merge_spans(windows, max(num_spans, 1), allows_no_answer=threshold is not None)
-    best, none = tuple(spans[:N_BEST]), max(0.0, 1 - sum(span.probability for span in spans))
-    null = no_answer_score(windows)
-    is_given = bool(best) and (threshold is None or _null_minus_best(best, null) <= threshold)
-    return Answered(question, best, null, none, len(windows), is_given)
-
-
-def _null_minus_best(best: Sequence[ScoredSpan], null: float) -> float:
-    return null - best[0].score if best else np.inf
-
-
-def _row(answered: Answered) -> dict[str, Any]:
-    question, first = answered.question, answered.best[0] if answered.is_given else None
-    return {
-        "id": question.id,
-        "article": question.article,
-        "question": question.text,
-        "context": question.context,
-        "references": list(question.answers),
-        "reference_start": question.start,
-        "prediction": answered.text,
-        "start": first.start if first else None,
-        "end": first.end if first else None,
-        "score": first.score if first else None,
-        "probability": first.probability if first else answered.no_answer_probability,
-        "null_score": answered.null_score,
-        "windows": answered.num_windows,
-        "n_best": [{"text": question.context[span.start : span.end], **vars(span)} for span in answered.best],
-    }
-
-
-def _schema() -> Any:
+def _n_best(questions: Sequence[Question], spans: MergedSpans) -> Any:
+    """The best spans of each question, as a column of lists."""
     import pyarrow as pa
 
-    span = [("text", pa.string()), ("start", pa.int32()), ("end", pa.int32())]
-    span += [("score", pa.float32()), ("probability", pa.float32())]
-    return pa.schema(
-        [
-            *((name, pa.string()) for name in ("id", "article", "question", "context")),
-            ("references", pa.list_(pa.string())),
-            ("reference_start", pa.int32()),
-            ("prediction", pa.string()),
-            *((name, pa.int32()) for name in ("start", "end")),
-            *((name, pa.float32()) for name in ("score", "probability", "null_score")),
-            ("windows", pa.int32()),
-            ("n_best", pa.list_(pa.struct(span))),
-        ]
+    counts = np.diff(spans.firsts)
+    owners = np.repeat(np.arange(len(questions)), counts)
+    kept = np.arange(len(owners)) - spans.firsts[owners] < N_BEST
+    starts, ends = spans.starts[kept], spans.ends[kept]
+    places = zip(owners[kept].tolist(), starts.tolist(), ends.tolist(), strict=True)
+    columns = {
+        "text": pa.array([questions[owner].context[start:end] for owner, start, end in places], pa.string()),
+        "start": pa.array(starts, pa.int32()),
+        "end": pa.array(ends, pa.int32()),
+        "score": pa.array(spans.scores[kept], pa.float32()),
+        "probability": pa.array(spans.probabilities[kept], pa.float32()),
+    }
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(counts, N_BEST))])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), pa.StructArray.from_arrays([*columns.values()], names=[*columns])
     )
+
+
+def _null_minus_best(spans: MergedSpans) -> NDArray[np.float64]:
+    """The score of giving no answer above that of the best span, inf where there is none, (Q,)."""
+    found = np.diff(spans.firsts) > 0
+    differences = np.full(len(found), np.inf)
+    differences[found] = spans.null_scores[found] - spans.scores[spans.firsts[:-1][found]]
+    return differences

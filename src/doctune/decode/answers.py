@@ -2,14 +2,15 @@
 
 The recipe is that of J. Devlin et al., "BERT", NAACL 2019, section 4.3: no answer is the span of the first token; its
 score over several windows is the lowest, since a window without the answer is always sure that there is none.
+
+Shapes: Q questions, N spans of all of them, W windows.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,25 +28,16 @@ class SpanSettings:
     top_k: int = 20
 
 
-@dataclass(frozen=True)
-class WindowSpans:
+class WindowSpans(NamedTuple):
     """The best spans of one window, arrays `(n,)`, and the score (logit) of having no answer in it.
 
     `starts` and `ends` are characters of the whole context, `ends` exclusive.
-
-    Raises:
-        ValueError: the arrays are not equally long.
     """
 
     scores: Floats
     starts: Places
     ends: Places
     null_score: float
-
-    def __post_init__(self) -> None:
-        shapes = [np.shape(array) for array in (self.scores, self.starts, self.ends)]
-        if len(set(shapes)) != 1 or len(shapes[0]) != 1:
-            raise ValueError(f"scores, starts and ends must be (n,) and equally long, not {shapes}.")
 
 
 @dataclass(frozen=True)
@@ -58,27 +50,75 @@ class ScoredSpan:
     probability: float
 
 
-def merge_spans(windows: Sequence[WindowSpans], n_best: int = 5, *, allows_no_answer: bool = False) -> list[ScoredSpan]:
-    """The `n_best` answers to one question from all its windows, by falling score, then by start and end.
+@dataclass(frozen=True)
+class MergedSpans:
+    """The distinct spans of Q questions: those of a question together, by falling score, then by start and end.
 
-    A span that several windows found counts once, with its highest score. Only finite scores are candidates.
-    Probabilities are a softmax over all distinct candidates, not only those returned, so `n_best` does not change them;
-    with `allows_no_answer` the null score takes part, and what is missing to 1 is the probability of no answer.
+    Attributes:
+        firsts: where the spans of each question begin, and N, (Q + 1,).
+        starts, ends, scores, probabilities: (N,).
+        null_scores: the lowest of each question's windows, (Q,).
+        null_probabilities: what the spans of each question leave over, (Q,).
+    """
+
+    firsts: Places
+    starts: Places
+    ends: Places
+    scores: Floats
+    probabilities: Floats
+    null_scores: Floats
+    null_probabilities: Floats
+
+    def best(self, question: int, n_best: int) -> list[ScoredSpan]:
+        """The best spans of one question, at most `n_best` of them."""
+        first, stop = self.firsts[question : question + 2].tolist()
+        chosen = slice(first, min(first + n_best, stop))
+        columns = (self.starts, self.ends, self.scores, self.probabilities)
+        return [ScoredSpan(*each) for each in zip(*(column[chosen].tolist() for column in columns), strict=True)]
+
+
+def merge_spans(windows: Sequence[WindowSpans], n_best: int = 5, *, allows_no_answer: bool = False) -> list[ScoredSpan]:
+    """The `n_best` answers to one question from all its windows, see `merge_questions`.
 
     Raises:
-        ValueError: `n_best` is below 1, or with `allows_no_answer` there is no window.
+        ValueError: `n_best` is below 1, arrays are not equally long, or with `allows_no_answer` there is no window.
     """
     if n_best < 1:
         raise ValueError(f"n_best is {n_best}; at least 1 answer must be asked for.")
-    scores, places = _candidates(windows)
-    rivals = [no_answer_score(windows)] if allows_no_answer else []
-    probabilities = _softmax(np.append(scores, rivals))
-    return [
-        ScoredSpan(int(start), int(end), float(score), float(probability))
-        for (start, end), score, probability in zip(
-            places[:n_best], scores[:n_best], probabilities[: len(scores)][:n_best], strict=True
-        )
-    ]
+    if not windows and not allows_no_answer:
+        return []
+    return merge_questions([windows], allows_no_answer=allows_no_answer).best(0, n_best)
+
+
+def merge_questions(questions: Sequence[Sequence[WindowSpans]], *, allows_no_answer: bool = False) -> MergedSpans:
+    """The answers to each question from all its windows.
+
+    A span that several windows found counts once, with its highest score. Only finite scores are candidates.
+    Probabilities are a softmax over all distinct candidates of a question; with `allows_no_answer` the null score takes
+    part, and what is missing to 1 is the probability of no answer.
+
+    Raises:
+        ValueError: a question has no window, or arrays are not equally long.
+    """
+    null_scores = np.array([no_answer_score(windows) for windows in questions])
+    owners, starts, ends, scores = _candidates(questions)
+    highest = null_scores.copy() if allows_no_answer else np.full(len(questions), -np.inf)
+    np.maximum.at(highest, owners, scores)
+    exponentials = np.exp(scores - highest[owners])
+    totals = np.exp(null_scores - highest) if allows_no_answer else np.zeros(len(questions))
+    np.add.at(totals, owners, exponentials)
+    probabilities = exponentials / totals[owners]
+    left_over = np.ones(len(questions))
+    np.subtract.at(left_over, owners, probabilities)
+    return MergedSpans(
+        np.searchsorted(owners, np.arange(len(questions) + 1)),
+        starts,
+        ends,
+        scores,
+        probabilities,
+        null_scores,
+        np.maximum(0.0, left_over),
+    )
 
 
 def no_answer_score(windows: Sequence[WindowSpans]) -> float:
@@ -119,27 +159,27 @@ def choose_no_answer_threshold(null_minus_best: Floats, has_answer: NDArray[np.b
     return float(best[np.lexsort((best, np.abs(best)))[0]])
 
 
-def _candidates(windows: Sequence[WindowSpans]) -> tuple[NDArray[np.float64], list[tuple[int, int]]]:
-    """All distinct spans: scores `(n,)` and places, the best first.
+def _candidates(questions: Sequence[Sequence[WindowSpans]]) -> tuple[Places, Places, Places, NDArray[np.float64]]:
+    """All distinct spans of each question, the best first: questions, starts, ends and scores, (N,) each."""
+    windows = [(number, window) for number, each in enumerate(questions) for window in each]
+    owners = np.repeat([number for number, _ in windows], [len(window.scores) for _, window in windows])
+    scores = np.concatenate([window.scores for _, window in windows]).astype(np.float64)
+    starts = np.concatenate([window.starts for _, window in windows])
+    ends = np.concatenate([window.ends for _, window in windows])
+    if not len(scores) == len(starts) == len(ends):
+        raise ValueError(f"there are {len(scores)} scores, {len(starts)} starts and {len(ends)} ends of spans.")
+    columns = _chosen((owners, starts, ends, scores), np.isfinite(scores))
+    # Of spans that are alike the one with the highest score comes first.
+    owners, starts, ends, scores = _chosen(columns, np.lexsort((-columns[3], *columns[2::-1])))
+    is_first = np.ones(len(scores), dtype=np.bool_)
+    is_first[1:] = (np.diff(owners) != 0) | (np.diff(starts) != 0) | (np.diff(ends) != 0)
+    owners, starts, ends, scores = _chosen((owners, starts, ends, scores), is_first)
+    owners, starts, ends, scores = _chosen((owners, starts, ends, scores), np.lexsort((ends, starts, -scores, owners)))
+    return owners, starts, ends, scores
 
-    There are few, and arrays of so few cost more than they bring.
-    """
-    highest: dict[tuple[int, int], float] = {}
-    for window in windows:
-        places = zip(window.starts.tolist(), window.ends.tolist(), strict=True)
-        for score, place in zip(window.scores.tolist(), places, strict=True):
-            if math.isfinite(score) and score > highest.get(place, -math.inf):
-                highest[place] = score
-    ordered = sorted(highest, key=lambda place: (-highest[place], place))
-    return np.array([highest[place] for place in ordered], dtype=np.float64), ordered
 
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities of scores `(n,)`; nothing for nothing."""
-    if not len(scores):
-        return scores
-    exponentials: NDArray[np.float64] = np.exp(scores - scores.max())
-    return exponentials / float(exponentials.sum())
+def _chosen(columns: Sequence[NDArray[Any]], rows: NDArray[Any]) -> list[NDArray[Any]]:
+    return [column[rows] for column in columns]
 
 
 def _check_questions(differences: Floats, has_answer: NDArray[np.bool_], f1: Floats) -> None:

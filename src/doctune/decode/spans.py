@@ -54,19 +54,17 @@ def best_spans(start_logits: Tensor, end_logits: Tensor, context: Tensor, cls: T
         cls: (B,), the token that stands for no answer.
         settings: limits.
     """
-    lowest = torch.finfo(start_logits.dtype).min
     k = min(settings.top_k, start_logits.shape[1])
-    starts = start_logits.masked_fill(~context, lowest).topk(k, dim=1)  # (B, K)
-    ends = end_logits.masked_fill(~context, lowest).topk(k, dim=1)
-    length = ends.indices[:, None, :] - starts.indices[:, :, None] + 1  # (B, K, K)
-    allowed = (length > 0) & (length <= settings.max_answer_length)
-    allowed &= context.gather(1, starts.indices)[:, :, None] & context.gather(1, ends.indices)[:, None, :]
-    pairs = starts.values[:, :, None] + ends.values[:, None, :]
-    best = pairs.masked_fill(~allowed, -torch.inf).flatten(1).topk(min(settings.n_best, k * k), dim=1)  # (B, S)
+    inside = torch.stack([start_logits, end_logits]).masked_fill_(~context, -torch.inf)
+    (start_scores, end_scores), (starts, ends) = inside.topk(k)  # (B, K) each
+    length = ends[:, None, :] - starts[:, :, None]  # (B, K, K)
+    pairs = start_scores[:, :, None] + end_scores[:, None, :]
+    pairs.masked_fill_((length < 0).logical_or_(length >= settings.max_answer_length), -torch.inf)
+    best = pairs.flatten(1).topk(min(settings.n_best, k * k), dim=1)  # (B, S)
     null = start_logits.gather(1, cls[:, None]) + end_logits.gather(1, cls[:, None])
     return Spans(
         best.values,
-        starts.indices.gather(1, best.indices // k),
-        ends.indices.gather(1, best.indices % k),
+        starts.gather(1, best.indices // k),
+        ends.gather(1, best.indices % k),
         null[:, 0],
     )

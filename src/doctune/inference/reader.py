@@ -166,13 +166,13 @@ def _blank_before(text: str, place: int) -> int:
 
 def _moved(spans: WindowSpans, by: int) -> WindowSpans:
     """The same spans, counted from `by` characters earlier."""
-    return replace(spans, starts=spans.starts.astype(np.int64) + by, ends=spans.ends.astype(np.int64) + by)
+    return spans._replace(starts=spans.starts.astype(np.int64) + by, ends=spans.ends.astype(np.int64) + by)
 
 
 def _without_blanks(spans: WindowSpans, text: str) -> WindowSpans:
     """The same without spans that show nothing, such as a line break that is a token."""
     is_blank = [not text[start:end].strip() for start, end in zip(spans.starts, spans.ends, strict=True)]
-    return replace(spans, scores=np.where(is_blank, -np.inf, spans.scores))
+    return spans._replace(scores=np.where(is_blank, -np.inf, spans.scores))
 
 
 def _answer(document: Document, span: ScoredSpan) -> Answer:

@@ -47,6 +47,7 @@ _FORM = "A SQuAD file is {'data': [{'paragraphs': [{'qas': [{'id': …, 'answers
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _REFERENCES_KEPT = 1 << 16  # answers are short, and an evaluation after every epoch meets the same references
+_JUDGED_KEPT = 1 << 14  # an evaluation judges an answer when it is found and again when it is written
 
 
 @dataclass(frozen=True)
@@ -232,12 +233,19 @@ def _score_pairs(
 
 
 def _judge(prediction: str, references: Sequence[str], version: Version, name: str = "") -> tuple[int, float]:
+    if version == "1.1" and not references:
+        raise ValueError(f"question {name!r} has no reference; only version 2.0 knows unanswerable questions.")
+    return _judged(prediction, tuple(references), version)
+
+
+@functools.lru_cache(maxsize=_JUDGED_KEPT)
+def _judged(prediction: str, references: tuple[str, ...], version: Version) -> tuple[int, float]:
     """Exact match and F1. Where the scripts give a whole number so does this: `sum` treats floats otherwise."""
     predicted = _tokens(prediction)
+    if predicted and prediction in references:
+        return 1, 1.0
     truths = [_reference_tokens(text) for text in dict.fromkeys(references)]
     if version == "1.1":
-        if not truths:
-            raise ValueError(f"question {name!r} has no reference; only version 2.0 knows unanswerable questions.")
         return int(predicted in truths), max(_overlap_f1(predicted, truth) for truth in truths)
     truths = [truth for truth in truths if truth]
     if not truths or not predicted:

@@ -28,32 +28,46 @@ ONE, TWO, THREE, FOUR = (0, 3), (4, 7), (8, 13), (14, 18)
 def test_answers_come_in_the_order_of_the_questions():
     questions = [ask("a", "one"), ask("b", "two")]
     windows = {1: [window((1.0, *TWO))], 0: [window((1.0, *THREE), (0.5, *TWO)), window((2.0, *ONE))]}
-    first, second = answer_all(questions, windows, threshold=None)
-    assert (first.question.id, first.text, first.num_windows) == ("a", "one", 2)
-    assert (second.question.id, second.text, second.num_windows) == ("b", "two", 1)
-    assert [CONTEXT[span.start : span.end] for span in first.best] == ["one", "three", "two"]
+    found = answer_all(questions, windows, threshold=None)
+    assert [question.id for question in found.questions] == ["a", "b"]
+    assert (found.texts, found.num_windows.tolist()) == (["one", "two"], [2, 1])
+    assert [CONTEXT[span.start : span.end] for span in found.spans.best(0, N_BEST)] == ["one", "three", "two"]
 
 
 @pytest.mark.parametrize(("threshold", "text"), [(None, "one"), (2.0, "one"), (1.99, ""), (-5.0, ""), (9.0, "one")])
 def test_no_answer_is_given_above_the_threshold(threshold, text):
-    (found,) = answer_all([ask("a")], {0: [window((1.0, *ONE), null=7.0), window(null=3.0)]}, threshold)
-    assert (found.text, found.null_score, found.is_given) == (text, 3.0, text != "")
-    assert found.best[0].score == 1.0  # what would have been said is kept
+    found = answer_all([ask("a")], {0: [window((1.0, *ONE), null=7.0), window(null=3.0)]}, threshold)
+    assert (found.texts, found.spans.null_scores.tolist(), found.is_given.tolist()) == ([text], [3.0], [text != ""])
+    assert found.spans.best(0, 1)[0].score == 1.0  # what would have been said is kept
 
 
 def test_where_nothing_was_found_nothing_is_answered():
-    (found,) = answer_all([ask("a", "one")], {0: [window((-np.inf, -1, -1))]}, threshold=None)
-    assert (found.best, found.is_given, found.text) == ((), False, "")
-    (found,) = answer_all([ask("a")], {0: [window(null=1.0)]}, threshold=0.0)
-    assert (found.is_given, found.text, found.no_answer_probability) == (False, "", 1.0)
+    found = answer_all([ask("a", "one")], {0: [window((-np.inf, -1, -1))]}, threshold=None)
+    assert (found.spans.best(0, N_BEST), found.is_given.tolist(), found.texts) == ([], [False], [""])
+    found = answer_all([ask("a")], {0: [window(null=1.0)]}, threshold=0.0)
+    assert (found.is_given.tolist(), found.texts, found.spans.null_probabilities.tolist()) == ([False], [""], [1.0])
+
+
+def test_what_was_found_for_one_question_is_no_answer_to_its_neighbour(tmp_path):
+    found = [window(), window((1.0, *TWO)), window((-np.inf, *ONE)), window((2.0, *FOUR)), window()]
+    windows = {place: [spans] for place, spans in enumerate(found)}
+    answers = answer_all([ask(name, "two") for name in "abcde"], windows, threshold=None)
+    assert answers.texts == ["", "two", "", "four", ""]
+    write_answers(answers, tmp_path / "val.parquet", "1.1")
+    rows = pq.read_table(tmp_path / "val.parquet").to_pylist()
+    assert [(row["start"], row["score"], row["probability"]) for row in rows] == [
+        (None, None, 1.0), (4, 1.0, 1.0), (None, None, 1.0), (14, 2.0, 1.0), (None, None, 1.0),
+    ]  # fmt: skip
+    assert [[span["text"] for span in row["n_best"]] for row in rows] == [[], ["two"], [], ["four"], []]
+    assert [row["exact_match"] for row in rows] == [0, 1, 0, 0, 0]
 
 
 def test_the_probability_of_no_answer_is_what_all_spans_leave_over():
     spans = [(0.0, begin, begin + 1) for begin in range(7)]
-    (found,) = answer_all([ask("a")], {0: [window(*spans[:4]), window(*spans[4:])]}, threshold=-1.0)
-    assert len(found.best) == N_BEST == 5  # two more spans were found than are kept
-    assert [span.probability for span in found.best] == pytest.approx([1 / 8] * 5)
-    assert found.no_answer_probability == pytest.approx(1 / 8)
+    found = answer_all([ask("a")], {0: [window(*spans[:4]), window(*spans[4:])]}, threshold=-1.0).spans
+    assert len(found.best(0, N_BEST)) == N_BEST == 5  # two more spans were found than are kept
+    assert [span.probability for span in found.best(0, N_BEST)] == pytest.approx([1 / 8] * 5)
+    assert found.null_probabilities == pytest.approx([1 / 8])
 
 
 def test_the_threshold_gives_the_highest_f1():
@@ -66,8 +80,7 @@ def test_the_threshold_gives_the_highest_f1():
     }
     threshold = no_answer_threshold(questions, windows)
     assert threshold == 0.5
-    answered = answer_all(questions, windows, threshold)
-    assert [each.text for each in answered] == ["one", "", "two", ""]
+    assert answer_all(questions, windows, threshold).texts == ["one", "", "two", ""]
 
 
 def test_one_row_per_question(tmp_path):

@@ -5,10 +5,10 @@ Shapes: B windows, T tokens, Q questions of a part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
@@ -134,47 +134,34 @@ class AnswerScores(Metric):
         version: of SQuAD; in 2.0 no answer is given where its score is above that of the best span.
     """
 
-    best: Tensor
-    start: Tensor
-    end: Tensor
-    exact: Tensor
-    f1: Tensor
-    null: Tensor
-    silent: Tensor
+    kept: Tensor
 
     def __init__(self, num_questions: int, version: Version) -> None:
         super().__init__()
         self._rules = version
-        for name, initial in {
-            "best": -torch.inf,
-            "start": torch.inf,
-            "end": torch.inf,
-            "exact": 0.0,
-            "f1": 0.0,
-            "null": torch.inf,
-            "silent": 0.0,  # what giving no answer scores
-        }.items():
-            self.add_state(name, torch.full((num_questions,), initial), dist_reduce_fx=None)
+        # Of each question: score, start, end, exact match and F1 of the best answer, the lowest score of giving none,
+        # and what giving none would be worth.
+        nothing = torch.tensor([-torch.inf, torch.inf, torch.inf, 0.0, 0.0, torch.inf, 0.0])
+        self.add_state("kept", nothing.repeat(num_questions, 1), dist_reduce_fx=None)
 
     def update(self, windows: Sequence[WindowSpans], places: Tensor, questions: Iterable[Question]) -> None:
         """Take in the spans of B windows of these questions, whose places (B,) are in 0 … Q - 1."""
-        known = self._known(sorted(set(places.tolist())))
-        for window, place, question in zip(windows, places.tolist(), questions, strict=True):
+        where = places.tolist()
+        known = dict(zip(where, self.kept[where].tolist(), strict=True))
+        for window, place, question in zip(windows, where, questions, strict=True):
             best, start, end, exact, f1, null, _ = known[place]
-            first = np.lexsort((window.ends, window.starts, -window.scores))[0]
-            score, begin, stop = float(window.scores[first]), int(window.starts[first]), int(window.ends[first])
-            if np.isfinite(score) and (-score, begin, stop) < (-best, start, end):
+            score, begin, stop = _best_span(window)
+            if math.isfinite(score) and (-score, begin, stop) < (-best, start, end):
                 best, start, end = score, begin, stop
                 exact, f1 = exact_match_and_f1(question.context[begin:stop], question.answers, self._rules)
-            _, silent = exact_match_and_f1("", question.answers, self._rules)
-            known[place] = (best, start, end, exact, f1, min(null, window.null_score), silent)
-        where = torch.tensor([*known], device=self.best.device)
-        for state, values in zip(self._states(), zip(*known.values(), strict=True), strict=True):
-            state[where] = torch.tensor(values, dtype=state.dtype, device=state.device)
+            silent = exact_match_and_f1("", question.answers, self._rules)[1] if self._rules == "2.0" else 0.0
+            known[place] = [best, start, end, exact, f1, min(null, window.null_score), silent]
+        self.kept[[*known]] = torch.tensor([*known.values()], dtype=self.kept.dtype, device=self.kept.device)
 
     def compute(self) -> Mapping[str, Tensor]:
         """The means over all questions; one without any window counts as not answered."""
-        best, start, end, exact, f1, null, silent = (torch.atleast_2d(state) for state in self._states())  # (ranks, Q)
+        of_ranks = self.kept.view(-1, *self.kept.shape[-2:])
+        best, start, end, exact, f1, null, silent = of_ranks.unbind(dim=-1)  # (ranks, Q) each
         leads = torch.ones_like(best, dtype=torch.bool)
         for key in (-best, start, end):
             key = key.masked_fill(~leads, torch.inf)
@@ -188,12 +175,13 @@ class AnswerScores(Metric):
             "f1": torch.where(none_given, nothing, f1).mean(),
         }
 
-    def _states(self) -> tuple[Tensor, ...]:
-        return self.best, self.start, self.end, self.exact, self.f1, self.null, self.silent
 
-    def _known(self, places: Sequence[int]) -> dict[int, tuple[float, ...]]:
-        where = torch.tensor(places, device=self.best.device)
-        return dict(zip(places, zip(*(state[where].tolist() for state in self._states()), strict=True), strict=True))
+def _best_span(window: WindowSpans) -> tuple[float, int, int]:
+    """Score, start and end of the best span; of equally good ones that of the first."""
+    scores = window.scores.tolist()
+    best = max(scores, default=-math.inf)
+    places = [(int(window.starts[n]), int(window.ends[n])) for n, score in enumerate(scores) if score == best]
+    return best, *min(places, default=(-1, -1))
 
 
 def _add(mean_loss: MeanMetric, losses: Tensor, batch: Batch) -> None:

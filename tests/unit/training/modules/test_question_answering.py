@@ -171,14 +171,14 @@ def test_a_test_logs_its_own_scores(module):
     module.on_test_epoch_end()
     assert sorted(logged) == ["test/exact_match", "test/f1"]
     module.on_test_epoch_start()
-    assert module.test_metrics.best.tolist() == [-torch.inf] * 8
-    assert module.val_metrics.best.tolist() == [-torch.inf] * 8
+    assert module.test_metrics.kept[:, 0].tolist() == [-torch.inf] * 8
+    assert module.val_metrics.kept[:, 0].tolist() == [-torch.inf] * 8
 
 
 def test_a_validation_that_was_cut_short_leaves_nothing_behind(module):
     module.validation_step(batch(8, 1.0), 0, 0)
     module.on_validation_epoch_start()
-    assert module.val_metrics.best.tolist() == [-torch.inf] * 8
+    assert module.val_metrics.kept[:, 0].tolist() == [-torch.inf] * 8
     assert module.val_loss.weight == 0
 
 
