@@ -12,11 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def by_length(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """Which rows are computed together: `batch_size` of neighbouring lengths, the shortest first."""
-    order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+def by_length(rows: Sequence[Sequence[int]], batch_size: int, max_tokens: int | None = None) -> Iterator[list[int]]:
+    """Which rows are computed together: those of neighbouring lengths, the shortest first.
+
+    Args:
+        rows: the token ids of each.
+        batch_size: rows of a batch at most.
+        max_tokens: of a batch with its padding; a longer row is computed by itself. None: no limit.
+    """
+    batch: list[int] = []
+    for place in sorted(range(len(rows)), key=lambda place: len(rows[place])):
+        num_tokens = (len(batch) + 1) * len(rows[place])
+        if batch and (len(batch) == batch_size or (max_tokens is not None and num_tokens > max_tokens)):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def padded(rows: Sequence[Sequence[Any] | NDArray[Any]], fill: int, *, left: bool = False) -> NDArray[np.int64]:

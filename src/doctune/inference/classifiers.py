@@ -18,6 +18,8 @@ from doctune.inference.nets import Net, target_outputs
 from doctune.text.chunks import ChunkedText, chunk
 from doctune.text.windows import head_windows
 
+# Tokens of a forward pass at most: what a layer works with then still fits a processor's caches.
+_TOKENS_TOGETHER = 1024
 # Chunks of several documents that are computed together: the encoder reads those of similar length at once.
 _CHUNKS_TOGETHER = 64
 
@@ -35,7 +37,7 @@ class WindowClassifier:
     Args:
         artifact: settings of the model folder.
         net: takes token ids and gives `logits`.
-        batch_size: windows per forward pass.
+        batch_size: windows of a forward pass at most, which takes no more than `_TOKENS_TOGETHER` tokens.
     """
 
     def __init__(self, artifact: Artifact, net: Net, batch_size: int) -> None:
@@ -49,7 +51,7 @@ class WindowClassifier:
         """Logits (N, L), in order."""
         windows = head_windows(self._tokenizer, texts, self._max_length)
         logits = np.empty((len(windows), self._num_labels), np.float32)
-        for places in by_length(windows, self._batch_size):
+        for places in by_length(windows, self._batch_size, _TOKENS_TOGETHER):
             batch = token_batch([windows[place] for place in places], self._special.pad)
             logits[places] = self._net(batch)["logits"]
         return logits
@@ -61,7 +63,7 @@ class TargetClassifier:
     Args:
         artifact: settings of the model folder; `targets` among them.
         net: takes token ids and gives `nets.target_outputs`.
-        batch_size: windows per forward pass.
+        batch_size: windows of a forward pass at most, which takes no more than `_TOKENS_TOGETHER` tokens.
     """
 
     def __init__(self, artifact: Artifact, net: Net, batch_size: int) -> None:
@@ -75,7 +77,7 @@ class TargetClassifier:
         """Logits (N, L) of each target, in order."""
         windows = head_windows(self._tokenizer, texts, self._max_length)
         logits = tuple(np.empty((len(windows), count), np.float32) for count in self._num_labels)
-        for places in by_length(windows, self._batch_size):
+        for places in by_length(windows, self._batch_size, _TOKENS_TOGETHER):
             found = self._net(token_batch([windows[place] for place in places], self._special.pad))
             for rows, name in zip(logits, target_outputs(len(logits)), strict=True):
                 rows[places] = found[name]
@@ -88,7 +90,7 @@ class ChunkClassifier:
     Args:
         artifact: settings of the model folder; `chunks` among them.
         nets: `encoder` takes token ids and gives `vectors`; `pooling` takes `vectors` and gives `logits`.
-        batch_size: chunks per forward pass of the encoder.
+        batch_size: chunks of a forward pass of the encoder at most, with the same limit.
     """
 
     def __init__(self, artifact: Artifact, nets: Mapping[str, Net], batch_size: int) -> None:
@@ -118,7 +120,7 @@ class ChunkClassifier:
     def _encode(self, chunks: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """Vectors (C, D), in order."""
         found: dict[int, NDArray[np.float32]] = {}
-        for places in by_length(chunks, self._batch_size):
+        for places in by_length(chunks, self._batch_size, _TOKENS_TOGETHER):
             batch = token_batch([chunks[place] for place in places], self._special.pad)
             found.update(zip(places, self._nets["encoder"](batch)["vectors"], strict=True))
         return np.stack([found[place] for place in range(len(chunks))])

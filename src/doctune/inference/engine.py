@@ -47,7 +47,7 @@ class Engine:
         artifact: settings of the model folder.
         nets: its nets by name, see `nets.open_nets`.
         backend: what they are computed by.
-        batch_size: windows or chunks per forward pass.
+        batch_size: windows or chunks per forward pass at most; of long ones it takes fewer.
 
     Raises:
         ArtifactError: the folder's tokenizer cannot be loaded.
@@ -202,7 +202,7 @@ def load(run: str | Path, *, backend: str | None = None, batch_size: int = 16) -
     Args:
         run: the folder.
         backend: "int8", "onnx" or "torch"; None takes the first of them for which the folder has a net.
-        batch_size: windows or chunks per forward pass.
+        batch_size: windows or chunks per forward pass at most; of long ones it takes fewer.
 
     Raises:
         ArtifactError: there is no usable model, or none for this backend.

@@ -12,6 +12,16 @@ def test_every_row_is_in_one_batch_the_shortest_first():
     assert [*by_length(ROWS, 100)] == [[1, 3, 2, 0, 4]]
 
 
+def test_a_batch_holds_no_more_tokens_than_it_may_with_its_padding():
+    assert [*by_length(ROWS, 100, max_tokens=4)] == [[1, 3], [2], [0], [4]]
+    assert [*by_length(ROWS, 100, max_tokens=6)] == [[1, 3, 2], [0], [4]]
+    assert [*by_length(ROWS, 1, max_tokens=6)] == [[1], [3], [2], [0], [4]]
+
+
+def test_a_row_of_more_tokens_is_computed_by_itself():
+    assert [*by_length(ROWS, 100, max_tokens=1)] == [[1], [3], [2], [0], [4]]
+
+
 def test_no_rows_are_no_batches():
     assert [*by_length([], 4)] == []
 
