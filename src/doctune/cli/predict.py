@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="ask the stages of cascade.json in the model folder, or of another file, one after the other",
     )
     parser.add_argument("--backend", choices=("int8", "onnx", "torch"), help="default: the fastest that is exported")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="texts at once (default: 16)")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="texts at once, at most (default: 16)")
 
 
 def run(args: argparse.Namespace) -> int:
