@@ -3,7 +3,7 @@
 The recipe is that of J. Devlin et al., "BERT", NAACL 2019, section 4.3: no answer is the span of the first token; its
 score over several windows is the lowest, since a window without the answer is always sure that there is none.
 
-Shapes: Q questions, N spans of all of them, W windows.
+Shapes: Q questions, N spans of all of them.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ class AnswerScores(Metric):
 
 def _best_span(window: WindowSpans) -> tuple[float, int, int]:
     """Score, start and end of the best span; of equally good ones that of the first."""
-    scores = window.scores.tolist()
+    scores = [score if math.isfinite(score) else -math.inf for score in window.scores.tolist()]
     best = max(scores, default=-math.inf)
     places = [(int(window.starts[n]), int(window.ends[n])) for n, score in enumerate(scores) if score == best]
     return best, *min(places, default=(-1, -1))

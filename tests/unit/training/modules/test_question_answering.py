@@ -323,6 +323,17 @@ def test_a_question_without_a_span_or_a_window_counts_as_not_answered():
     assert found == {"exact_match": 0, "f1": pytest.approx(2 / 9)}
 
 
+@pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_is_no_candidate(score):
+    spans = WindowSpans(np.array([score, 1.0], np.float32), np.array([4, 0]), np.array([7, 3]), 0.0)
+    assert scores_of("1.1", [ask("a", "one")], (0, spans)) == {"exact_match": 1, "f1": 1}
+
+
+def test_of_equally_good_spans_the_first_in_the_context_counts():
+    spans = WindowSpans(np.array([0.5, 1.0, 1.0], np.float32), np.array([0, 8, 4]), np.array([3, 13, 7]), 0.0)
+    assert scores_of("1.1", [ask("a", "two")], (0, spans)) == {"exact_match": 1, "f1": 1}
+
+
 def test_memory_does_not_grow_with_windows():
     questions, windows = make_windows(is_v2=True)
     metric = AnswerScores(len(questions), "2.0")
