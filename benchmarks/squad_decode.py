@@ -3,13 +3,13 @@
     python benchmarks/squad_decode.py --data FOLDER_WITH_squad/dev.json
 
 Claims: to decode and to score the 2,080 questions of dev.json takes under 2 s and under 50 MB above the batch, and at
-most a twentieth of the time of loops over all pairs of tokens.
+most a twentieth of the time of the usual way.
 
 The logits are made up, the same for both ways: noise, a peak at the true answer or (three times in ten) at a wrong
 one, rivals of it, and low values outside the context. They are made window by window from a seed, and what that takes
 is not counted. doctune's way is that of a test epoch: `best_spans` and `in_context` of 32 windows at a time,
-`AnswerScores`, and `AnswerWriter`, which merges the windows of a question. Files are written after the clock has
-stopped, by each way its own, and count for the memory.
+`AnswerScores`, `AnswerWriter`, which merges the windows of a question, scores it and writes test.parquet. The other
+ways write files of their own.
 
 Beside it the usual way, as the post-processing of the transformers examples for question answering describes it: the
 logits of all windows are kept, then for each question Python tries the 20 best starts with the 20 best ends of each
@@ -57,7 +57,7 @@ SECONDS = 2.0
 MEMORY_MB = 50.0
 BATCH = 32
 TOLERANCE = 1e-6  # doctune adds up 32-bit numbers
-LOOPS_RATIO = 20.0
+RATIO = 20.0
 WAYS = ("doctune", "usual", "loops")
 # Of the usual way, and of doctune's defaults.
 N_BEST = 20
@@ -170,7 +170,6 @@ def by_doctune(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[st
     import pyarrow.parquet as pq
     import torch
 
-    from doctune.corpus.answers import answer_all
     from doctune.decode.answers import SpanSettings
     from doctune.decode.spans import best_spans
     from doctune.training.callbacks.answers import AnswerWriter
@@ -192,8 +191,7 @@ def by_doctune(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[st
             writer.on_test_batch_end(nobody, nobody, {"spans": spans}, batch)
     with clock:
         reached = {name: float(value) for name, value in scores.compute().items()}
-        assert answer_all(found.questions, writer.kept, threshold=None).texts  # as the writer does, too
-    writer.on_test_end(nobody, nobody)
+        writer.on_test_end(nobody, nobody)
     table = pq.read_table(folder / "test.parquet", columns=["id", "prediction"])
     return reached, dict(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
 
@@ -222,8 +220,8 @@ def usually(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, 
         pairs = zip(found.questions, n_best, strict=True)
         answers = {question.id: spans[0]["text"] for question, spans in pairs}
         reached = usual_scores(answers, {question.id: question.answers for question in found.questions})
-    (folder / "predictions.json").write_text(json.dumps(answers))
-    (folder / "nbest_predictions.json").write_text(json.dumps(dict(zip(answers, n_best, strict=True))))
+        (folder / "predictions.json").write_text(json.dumps(answers))
+        (folder / "nbest_predictions.json").write_text(json.dumps(dict(zip(answers, n_best, strict=True))))
     return reached, answers
 
 
@@ -335,7 +333,7 @@ def in_loops(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str,
             for owner, question in enumerate(found.questions)
         }
         reached = usual_scores(answers, {question.id: question.answers for question in found.questions})
-    (folder / "predictions.json").write_text(json.dumps(answers))
+        (folder / "predictions.json").write_text(json.dumps(answers))
     return reached, answers
 
 
@@ -406,10 +404,11 @@ def report(runs: Mapping[str, Mapping[str, Any]]) -> bool:
     for way, run in runs.items():
         scores = f"{100 * run['scores']['exact_match']:8.3f} {100 * run['scores']['f1']:8.3f}"
         print(f"{way:8} {run['processor_s']:11.2f} {run['wall_s']:8.2f} {run['mb']:19.1f} {scores}")
-    own, agree = runs["doctune"], True
+    own, agree, time_ratios = runs["doctune"], True, {}
     for way in WAYS[1:]:
         other = runs[way]
         time_ratio, memory_ratio = (other[name] / own[name] if own[name] else np.inf for name in ("processor_s", "mb"))
+        time_ratios[way] = time_ratio
         same = sum(other["answers"][name] == answer for name, answer in own["answers"].items())
         print(f"{way} : doctune  {time_ratio:.1f} x the time, {memory_ratio:.1f} x the memory, ", end="")
         print(f"{same:,} of {len(other['answers']):,} answers are the same")
@@ -417,8 +416,8 @@ def report(runs: Mapping[str, Mapping[str, Any]]) -> bool:
             abs(own["scores"][name] - other["scores"][name]) <= TOLERANCE for name in own["scores"]
         )
     print(f"wanted of doctune: under {SECONDS:g} processor seconds, under {MEMORY_MB:g} MB, ", end="")
-    print(f"loops take at least {LOOPS_RATIO:g} x the time, and all answers are the same")
-    is_fast = own["processor_s"] < SECONDS and time_ratio >= LOOPS_RATIO
+    print(f"the usual way takes at least {RATIO:g} x the time, and all answers are the same")
+    is_fast = own["processor_s"] < SECONDS and time_ratios["usual"] >= RATIO
     return agree and is_fast and own["mb"] < MEMORY_MB
 
 

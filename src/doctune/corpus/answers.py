@@ -39,11 +39,16 @@ class Answers:
     num_windows: NDArray[np.int64]
     is_given: NDArray[np.bool_]
 
+    @property
+    def given(self) -> NDArray[np.integer[Any]]:
+        """The spans that are answers, one for each question that has one."""
+        return self.spans.firsts[:-1][self.is_given]
+
     @cached_property
     def texts(self) -> list[str]:
         """The answers, "" for none."""
-        firsts = self.spans.firsts[:-1][self.is_given]
-        places = iter(zip(self.spans.starts[firsts].tolist(), self.spans.ends[firsts].tolist(), strict=True))
+        starts, ends = self.spans.starts[self.given], self.spans.ends[self.given]
+        places = iter(zip(starts.tolist(), ends.tolist(), strict=True))
         return [
             question.context[slice(*next(places))] if is_given else ""
             for question, is_given in zip(self.questions, self.is_given.tolist(), strict=True)
@@ -84,15 +89,14 @@ def write_answers(answers: Answers, path: Path, version: Version) -> None:
     questions, spans = answers.questions, answers.spans
     predictions = {each.id: text for each, text in zip(questions, answers.texts, strict=True)}
     scores = score_answers(predictions, {each.id: each.answers for each in questions}, version)
-    # What belongs to the first span of each question; what stands there for a question without one is not shown.
-    firsts, is_given = np.minimum(spans.firsts[:-1], max(len(spans.scores) - 1, 0)), answers.is_given
 
     def of_answer(values: NDArray[Any], type_: pa.DataType) -> pa.Array:
-        given = values[firsts] if len(values) else np.zeros(len(questions))
-        return pa.array(given, mask=~is_given).cast(type_)
+        column = np.zeros(len(questions), values.dtype)
+        column[answers.is_given] = values[answers.given]
+        return pa.array(column, type_, mask=~answers.is_given)
 
     probabilities = np.array(spans.null_probabilities)
-    probabilities[is_given] = spans.probabilities[firsts[is_given]]
+    probabilities[answers.is_given] = spans.probabilities[answers.given]
     table = pa.table(
         {
             "id": pa.array([each.id for each in questions], pa.string()),

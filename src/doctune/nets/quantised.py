@@ -55,8 +55,11 @@ def quantise(net: nn.Module, names: Sequence[str], quantisation: Quantisation) -
         )
     if len(in_blocks) < len(names):
         log.warning(
-            f"finetune=qlora: {len(names) - len(in_blocks)} of {len(names)} linear layers stay in full precision: the "
-            f"number of their inputs is no multiple of {BLOCK}."
+            "finetune=qlora: %d of %d linear layers stay in full precision: the number of their inputs is no multiple "
+            "of %d.",
+            len(names) - len(in_blocks),
+            len(names),
+            BLOCK,
         )
     for name in in_blocks:
         net.set_submodule(name, _quantised(layers.pop(name), quantisation))
