@@ -11,7 +11,7 @@ and answer the same questions of dev.json, judged by the official metric.
   articles that give no training question; `split.file` says which question is in which part.
 - The plain side is the recipe of the transformers examples for question answering: AutoModelForQuestionAnswering,
   windows of 384 tokens with a stride of 128 (only_second), `Trainer` with dynamic padding, the weights of the last
-  epoch, and their post-processing (`usual_answers` of squad_decode.py). It never sees the 150 questions.
+  epoch, and their post-processing (`loop_answers` of squad_decode.py). It never sees the 150 questions.
 
 Prints exact match and F1 of each seed, mean and standard deviation, and the difference in F1, averaged over the seeds,
 with a 95 % paired bootstrap interval over questions. Seconds are those of the training steps; whole seconds are those
@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from squad_decode import Offsets, minilm_folder, squad_folder, usual_answers
+from squad_decode import Offsets, loop_answers, minilm_folder, squad_folder
 
 from doctune.corpus.squad import Question, read_squad
 from doctune.files import write_json
@@ -279,7 +279,7 @@ def plain_run(model: Path, parts: Parts, budget: Budget, seed: int, train: Featu
         judged = features_of(tokenizer, parts.test, with_targets=False)
         starts, ends = trainer.predict(judged.inputs).predictions
     contexts = [question.context for question in parts.test]
-    found = usual_answers(contexts, judged.owners, judged.offsets, starts, ends)
+    found = loop_answers(contexts, judged.owners, judged.offsets, starts, ends)
     answers = {question.id: spans[0]["text"] for question, spans in zip(parts.test, found, strict=True)}
     tokens_per_s = train.num_tokens() * budget.epochs / seconds
     return Run(f"last, epoch {budget.epochs}", answers, seconds, time.perf_counter() - started, tokens_per_s)

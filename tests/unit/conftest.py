@@ -92,7 +92,7 @@ def save_tiny_model(folder, task, encoder_folder):
         net = hf.AutoModelForSequenceClassification.from_pretrained(folder, config=config)
     elif task == "question_answering":
         net = hf.AutoModelForQuestionAnswering.from_pretrained(folder)
-        reading, labels = ReadingSettings(WindowSettings(48, 12, 16), SpanSettings(6, 5, 48)), Labels(())
+        reading, labels = ReadingSettings(WindowSettings(48, 12, 16), SpanSettings(6, 5)), Labels(())
     elif task == "multi_task":
         labels, targets = Labels(()), (TargetSettings(KIND_TARGET), TargetSettings(TAGS_TARGET, (0.0, 0.5, 1.0)))
         specs = [target.spec for target in targets]

@@ -1,11 +1,11 @@
 """Spans of windows -> the answer to each question of a part, and the file that keeps them.
 
-Shapes: Q questions, N spans of all of them.
+Shapes: Q questions, W windows, N spans of all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from doctune.files import written_whole
 from doctune.scoring.squad import Version, score_answers, token_f1
 
 N_BEST = 5
-Windows = Mapping[int, Sequence[WindowSpans]]
 
 
 @dataclass(frozen=True)
@@ -55,25 +54,27 @@ class Answers:
         ]
 
 
-def answer_all(questions: Sequence[Question], windows: Windows, threshold: float | None) -> Answers:
+def answer_all(
+    questions: Sequence[Question], windows: WindowSpans, owners: NDArray[np.int64], threshold: float | None
+) -> Answers:
     """The answers to questions, in their order.
 
     Args:
         questions: (Q,).
-        windows: place of a question -> the spans of its windows.
+        windows: of all questions, in any order.
+        owners: the question of each window, (W,).
         threshold: no answer is given where the score of none is so much above the best span's; None always answers.
     """
-    in_order = [windows[place] for place in range(len(questions))]
-    spans = merge_questions(in_order, allows_no_answer=threshold is not None)
+    spans = merge_questions(windows, owners, len(questions), allows_no_answer=threshold is not None)
     is_given = np.diff(spans.firsts) > 0
     if threshold is not None:
         is_given &= _null_minus_best(spans) <= threshold
-    return Answers(questions, spans, np.array([len(each) for each in in_order]), is_given)
+    return Answers(questions, spans, np.bincount(owners, minlength=len(questions)), is_given)
 
 
-def no_answer_threshold(questions: Sequence[Question], windows: Windows) -> float:
+def no_answer_threshold(questions: Sequence[Question], windows: WindowSpans, owners: NDArray[np.int64]) -> float:
     """The threshold that gives these questions the highest F1."""
-    answers = answer_all(questions, windows, threshold=None)
+    answers = answer_all(questions, windows, owners, threshold=None)
     return choose_no_answer_threshold(
         _null_minus_best(answers.spans),
         np.array([not question.is_impossible for question in questions]),
@@ -86,6 +87,7 @@ def write_answers(answers: Answers, path: Path, version: Version) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own asks for huge pages: to clear them takes longer than this
     questions, spans = answers.questions, answers.spans
     predictions = {each.id: text for each, text in zip(questions, answers.texts, strict=True)}
     scores = score_answers(predictions, {each.id: each.answers for each in questions}, version)
@@ -118,7 +120,7 @@ def write_answers(answers: Answers, path: Path, version: Version) -> None:
         }
     )
     with written_whole(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, use_dictionary=["article", "context"])  # the columns that repeat themselves
 
 
 def _n_best(questions: Sequence[Question], spans: MergedSpans) -> Any:

@@ -3,7 +3,7 @@
 The recipe is that of J. Devlin et al., "BERT", NAACL 2019, section 4.3: no answer is the span of the first token; its
 score over several windows is the lowest, since a window without the answer is always sure that there is none.
 
-Shapes: Q questions, N spans of all of them.
+Shapes: W windows, S spans of each, Q questions, N spans of all of them.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ Places = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class SpanSettings:
-    """What is an answer: at most so many tokens; `n_best` spans of a window are kept, from the `top_k` best ends."""
+    """What is an answer: at most so many tokens; `n_best` spans of a window are kept."""
 
     max_answer_length: int = 30
     n_best: int = 5
-    top_k: int = 20
 
 
 class WindowSpans(NamedTuple):
-    """The best spans of one window, arrays `(n,)`, and the score (logit) of having no answer in it.
+    """The best spans of windows, (W, S) each, and the scores (logits) of having no answer in them, (W,).
 
-    `starts` and `ends` are characters of the whole context, `ends` exclusive.
+    `starts` and `ends` are characters of the whole context, `ends` exclusive. Where a window has fewer spans the scores
+    of the rest are not finite; only finite scores are candidates.
     """
 
     scores: Floats
     starts: Places
     ends: Places
-    null_score: float
+    null_scores: Floats
 
 
 @dataclass(frozen=True)
@@ -77,41 +77,56 @@ class MergedSpans:
         return [ScoredSpan(*each) for each in zip(*(column[chosen].tolist() for column in columns), strict=True)]
 
 
-def merge_spans(windows: Sequence[WindowSpans], n_best: int = 5, *, allows_no_answer: bool = False) -> list[ScoredSpan]:
+def joined(batches: Sequence[WindowSpans]) -> WindowSpans:
+    """The windows of several batches, one after another; all have the same S."""
+    return WindowSpans(*(np.concatenate(column) for column in zip(*batches, strict=True)))
+
+
+def merge_spans(windows: WindowSpans, n_best: int = 5, *, allows_no_answer: bool = False) -> list[ScoredSpan]:
     """The `n_best` answers to one question from all its windows, see `merge_questions`.
 
     Raises:
-        ValueError: `n_best` is below 1, arrays are not equally long, or with `allows_no_answer` there is no window.
+        ValueError: `n_best` is below 1, or there is no window.
     """
     if n_best < 1:
         raise ValueError(f"n_best is {n_best}; at least 1 answer must be asked for.")
-    if not windows and not allows_no_answer:
-        return []
-    return merge_questions([windows], allows_no_answer=allows_no_answer).best(0, n_best)
+    owners = np.zeros(len(windows.scores), np.int64)
+    return merge_questions(windows, owners, 1, allows_no_answer=allows_no_answer).best(0, n_best)
 
 
-def merge_questions(questions: Sequence[Sequence[WindowSpans]], *, allows_no_answer: bool = False) -> MergedSpans:
+def merge_questions(
+    windows: WindowSpans, owners: Places, num_questions: int, *, allows_no_answer: bool = False
+) -> MergedSpans:
     """The answers to each question from all its windows.
 
-    A span that several windows found counts once, with its highest score. Only finite scores are candidates.
-    Probabilities are a softmax over all distinct candidates of a question; with `allows_no_answer` the null score takes
-    part, and what is missing to 1 is the probability of no answer.
+    A span that several windows found counts once, with its highest score. Probabilities are a softmax over all distinct
+    candidates of a question; with `allows_no_answer` the null score takes part, and what is missing to 1 is the
+    probability of no answer.
+
+    Args:
+        windows: of all questions, in any order.
+        owners: the question of each window, 0 … Q - 1, (W,).
+        num_questions: Q.
+        allows_no_answer: whether no answer is an answer.
 
     Raises:
-        ValueError: a question has no window, or arrays are not equally long.
+        ValueError: a question has no window.
     """
-    null_scores = np.array([no_answer_score(windows) for windows in questions])
-    owners, starts, ends, scores = _candidates(questions)
-    highest = null_scores.copy() if allows_no_answer else np.full(len(questions), -np.inf)
+    null_scores = np.full(num_questions, np.inf)
+    np.minimum.at(null_scores, owners, windows.null_scores)
+    if np.isposinf(null_scores).any():
+        raise ValueError(f"windows: question {int(null_scores.argmax())} has none.")
+    owners, starts, ends, scores = _candidates(windows, owners)
+    highest = null_scores.copy() if allows_no_answer else np.full(num_questions, -np.inf)
     np.maximum.at(highest, owners, scores)
     exponentials = np.exp(scores - highest[owners])
-    totals = np.exp(null_scores - highest) if allows_no_answer else np.zeros(len(questions))
+    totals = np.exp(null_scores - highest) if allows_no_answer else np.zeros(num_questions)
     np.add.at(totals, owners, exponentials)
     probabilities = exponentials / totals[owners]
-    left_over = np.ones(len(questions))
+    left_over = np.ones(num_questions)
     np.subtract.at(left_over, owners, probabilities)
     return MergedSpans(
-        np.searchsorted(owners, np.arange(len(questions) + 1)),
+        np.searchsorted(owners, np.arange(num_questions + 1)),
         starts,
         ends,
         scores,
@@ -121,15 +136,21 @@ def merge_questions(questions: Sequence[Sequence[WindowSpans]], *, allows_no_ans
     )
 
 
-def no_answer_score(windows: Sequence[WindowSpans]) -> float:
-    """The lowest null score of the windows.
+def best_of_each(windows: WindowSpans, owners: Places) -> tuple[Places, Floats, Places, Places]:
+    """The best span of each question that has one; of equally good ones the first in the context.
 
-    Raises:
-        ValueError: there is no window.
+    Args:
+        windows: of some questions, in any order.
+        owners: the question of each window, (W,).
+
+    Returns:
+        Questions, scores, starts and ends, equally long.
     """
-    if not windows:
-        raise ValueError("windows: there is none.")
-    return float(min(window.null_score for window in windows))
+    owners, starts, ends, scores = _spans(windows, owners)
+    order = np.lexsort((ends, starts, -scores, owners))
+    questions, firsts = np.unique(owners[order], return_index=True)
+    chosen = order[firsts]
+    return questions, scores[chosen], starts[chosen], ends[chosen]
 
 
 def choose_no_answer_threshold(null_minus_best: Floats, has_answer: NDArray[np.bool_], f1_of_best: Floats) -> float:
@@ -159,23 +180,25 @@ def choose_no_answer_threshold(null_minus_best: Floats, has_answer: NDArray[np.b
     return float(best[np.lexsort((best, np.abs(best)))[0]])
 
 
-def _candidates(questions: Sequence[Sequence[WindowSpans]]) -> tuple[Places, Places, Places, NDArray[np.float64]]:
+def _candidates(windows: WindowSpans, owners: Places) -> tuple[Places, Places, Places, NDArray[np.float64]]:
     """All distinct spans of each question, the best first: questions, starts, ends and scores, (N,) each."""
-    windows = [(number, window) for number, each in enumerate(questions) for window in each]
-    owners = np.repeat([number for number, _ in windows], [len(window.scores) for _, window in windows])
-    scores = np.concatenate([window.scores for _, window in windows]).astype(np.float64)
-    starts = np.concatenate([window.starts for _, window in windows])
-    ends = np.concatenate([window.ends for _, window in windows])
-    if not len(scores) == len(starts) == len(ends):
-        raise ValueError(f"there are {len(scores)} scores, {len(starts)} starts and {len(ends)} ends of spans.")
-    columns = _chosen((owners, starts, ends, scores), np.isfinite(scores))
+    owners, starts, ends, scores = _spans(windows, owners)
     # Of spans that are alike the one with the highest score comes first.
-    owners, starts, ends, scores = _chosen(columns, np.lexsort((-columns[3], *columns[2::-1])))
+    order = np.lexsort((-scores, ends, starts, owners))
+    owners, starts, ends, scores = _chosen((owners, starts, ends, scores), order)
     is_first = np.ones(len(scores), dtype=np.bool_)
     is_first[1:] = (np.diff(owners) != 0) | (np.diff(starts) != 0) | (np.diff(ends) != 0)
     owners, starts, ends, scores = _chosen((owners, starts, ends, scores), is_first)
     owners, starts, ends, scores = _chosen((owners, starts, ends, scores), np.lexsort((ends, starts, -scores, owners)))
     return owners, starts, ends, scores
+
+
+def _spans(windows: WindowSpans, owners: Places) -> tuple[Places, Places, Places, NDArray[np.float64]]:
+    """All candidates: questions, starts, ends and scores, (N,) each."""
+    is_candidate = np.isfinite(windows.scores)
+    owners = np.repeat(owners, is_candidate.sum(axis=1))
+    starts, ends, scores = _chosen((windows.starts, windows.ends, windows.scores), is_candidate)
+    return owners, starts, ends, scores.astype(np.float64)
 
 
 def _chosen(columns: Sequence[NDArray[Any]], rows: NDArray[Any]) -> list[NDArray[Any]]:

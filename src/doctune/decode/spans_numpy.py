@@ -1,6 +1,6 @@
 """What `decode.spans` does on a device, for inference without torch: start and end logits -> the best spans.
 
-Shapes: B windows, T tokens, K starts and ends that are looked at, S spans that are kept.
+Shapes: B windows, T tokens, L tokens of the longest answer, S spans that are kept.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from doctune.decode.answers import SpanSettings, WindowSpans
@@ -18,8 +19,8 @@ Integers = NDArray[np.integer[Any]]
 
 def best_spans(
     start_logits: Floats, end_logits: Floats, places: Integers, cls: Integers, settings: SpanSettings
-) -> list[WindowSpans]:
-    """The best spans within the context of each window, in characters of the context.
+) -> WindowSpans:
+    """The best spans within the context of each window, of all there are, in characters of the context.
 
     Args:
         start_logits, end_logits: (B, T).
@@ -27,20 +28,21 @@ def best_spans(
         cls: (B,), the token that stands for no answer.
         settings: limits.
     """
+    num_tokens, length, count = start_logits.shape[1], settings.max_answer_length, settings.n_best
     rows = np.arange(len(start_logits))[:, None]
-    context = places[:, :, 0] >= 0
-    starts = _largest(np.where(context, start_logits, -np.inf), settings.top_k)  # (B, K)
-    ends = _largest(np.where(context, end_logits, -np.inf), settings.top_k)
-    length = ends[:, None, :] - starts[:, :, None] + 1  # (B, K, K)
-    allowed = (length > 0) & (length <= settings.max_answer_length)
-    allowed &= context[rows, starts][:, :, None] & context[rows, ends][:, None, :]
-    pairs = start_logits[rows, starts][:, :, None] + end_logits[rows, ends][:, None, :]
-    flat = np.where(allowed, pairs, -np.inf).reshape(len(rows), -1)
-    best = _largest(flat, settings.n_best)  # (B, S)
-    firsts = places[rows, starts[rows, best // ends.shape[1]], 0]
-    lasts = places[rows, ends[rows, best % ends.shape[1]], 1]
-    nulls = start_logits[rows[:, 0], cls] + end_logits[rows[:, 0], cls]
-    return [WindowSpans(*each) for each in zip(flat[rows, best], firsts, lasts, nulls.tolist(), strict=True)]
+    inside = np.where(places[:, :, 0] >= 0, [start_logits, end_logits], -np.inf)
+    starts, ends = np.pad(inside, ((0, 0), (0, 0), (0, count + length - 1)), constant_values=-np.inf)
+    reached = sliding_window_view(ends, length, axis=1)  # (B, T + S, L)
+    firsts = _largest(starts[:, : num_tokens + count] + reached.max(axis=2), count)  # (B, S)
+    pairs = (starts[rows, firsts][:, :, None] + reached[rows, firsts]).reshape(len(rows), -1)
+    best = _largest(pairs, count)
+    chosen = firsts[rows, best // length]
+    return WindowSpans(
+        pairs[rows, best],
+        places[rows, np.minimum(chosen, num_tokens - 1), 0],
+        places[rows, np.minimum(chosen + best % length, num_tokens - 1), 1],
+        start_logits[rows[:, 0], cls] + end_logits[rows[:, 0], cls],
+    )
 
 
 def _largest(values: Floats, count: int) -> Integers:

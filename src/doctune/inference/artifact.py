@@ -199,5 +199,6 @@ def _target(settings: Mapping[str, Any]) -> TargetSettings:
 
 
 def _reading(settings: Mapping[str, Any]) -> ReadingSettings:
-    windows, spans = WindowSettings(**settings["windows"]), SpanSettings(**settings["spans"])
-    return ReadingSettings(windows, spans, settings["no_answer_threshold"])
+    windows, spans = WindowSettings(**settings["windows"]), settings["spans"]
+    limits = SpanSettings(spans["max_answer_length"], spans["n_best"])
+    return ReadingSettings(windows, limits, settings["no_answer_threshold"])

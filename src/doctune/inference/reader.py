@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from doctune.decode.answers import ScoredSpan, WindowSpans, merge_spans, no_answer_score
+from doctune.decode.answers import ScoredSpan, WindowSpans, joined, merge_spans
 from doctune.decode.spans_numpy import best_spans
 from doctune.documents import Answer, Document
 from doctune.inference.artifact import Artifact, load_tokenizer
@@ -72,16 +72,15 @@ class Reader:
         for document in documents:
             for question, search in zip(questions, searches, strict=True):
                 if document.text:
-                    search.add(document, list(self._spans(question, document.text)))
+                    search.add(document, joined(list(self._spans(question, document.text))))
         return [search.answers(self._reading.no_answer_threshold, threshold) for search in searches]
 
     def _spans(self, question: str, text: str) -> Iterator[WindowSpans]:
-        """The best spans of each window of a text."""
+        """The best spans of the windows of a text, batch by batch."""
         windows = self.windows(question, text)
         while batch := list(islice(windows, self._batch_size)):
-            found = self._read([window for _, window in batch])
-            for (start, _), spans in zip(batch, found, strict=True):
-                yield _without_blanks(_moved(spans, start), text)
+            pieces, cuts = zip(*batch, strict=True)
+            yield _without_blanks(_moved(self._read(cuts), np.array(pieces)[:, None]), text)
 
     def windows(self, question: str, text: str) -> Iterator[tuple[int, QuestionWindow]]:
         """The windows of a text, each with the place in the text from which its own places count."""
@@ -90,7 +89,7 @@ class Reader:
             for window in question_windows(self._tokenizer, [(question, piece)], self._reading.windows)[0]:
                 yield start, window
 
-    def _read(self, windows: Sequence[QuestionWindow]) -> list[WindowSpans]:
+    def _read(self, windows: Sequence[QuestionWindow]) -> WindowSpans:
         places = self._padded([window.places for window in windows], -1)  # (B, T, 2)
         cls = self._padded([self._is_cls(window) for window in windows], 0).argmax(axis=1)  # (B,)
         found = self._net(
@@ -123,22 +122,23 @@ class _Search:
         self._answers: dict[tuple[int, int], Answer] = {}
         self._length = 0
 
-    def add(self, document: Document, windows: Sequence[WindowSpans]) -> None:
+    def add(self, document: Document, windows: WindowSpans) -> None:
         """Take in a document; the best answers of all are among the best of each."""
         for span in merge_spans(windows, self._n_best):
             self._answers[span.start + self._length, span.end + self._length] = _answer(document, span)
-        self._windows += [_moved(window, self._length) for window in windows]
+        self._windows.append(_moved(windows, self._length))
         self._length += len(document.text)
 
     def answers(self, no_answer_threshold: float | None, threshold: float | None) -> list[Answer]:
         """What is to be given, see `Reader.answer_all`."""
         if not self._windows:
             return []
-        best = merge_spans(self._windows, self._n_best, allows_no_answer=no_answer_threshold is not None)
+        windows = joined(self._windows)
+        best = merge_spans(windows, self._n_best, allows_no_answer=no_answer_threshold is not None)
         if threshold is not None:
             best = [span for span in best if span.probability >= threshold]
         elif no_answer_threshold is not None and best:
-            difference = no_answer_score(self._windows) - best[0].score
+            difference = windows.null_scores.min() - best[0].score
             best = best if difference <= no_answer_threshold else []
         return [replace(self._answers[span.start, span.end], score=span.probability) for span in best]
 
@@ -164,14 +164,15 @@ def _blank_before(text: str, place: int) -> int:
     return place
 
 
-def _moved(spans: WindowSpans, by: int) -> WindowSpans:
-    """The same spans, counted from `by` characters earlier."""
+def _moved(spans: WindowSpans, by: int | NDArray[np.int64]) -> WindowSpans:
+    """The same spans, counted from `by` characters earlier; one number for all windows, or one each, (W, 1)."""
     return spans._replace(starts=spans.starts.astype(np.int64) + by, ends=spans.ends.astype(np.int64) + by)
 
 
 def _without_blanks(spans: WindowSpans, text: str) -> WindowSpans:
     """The same without spans that show nothing, such as a line break that is a token."""
-    is_blank = [not text[start:end].strip() for start, end in zip(spans.starts, spans.ends, strict=True)]
+    places = zip(spans.starts.ravel().tolist(), spans.ends.ravel().tolist(), strict=True)
+    is_blank = np.array([not text[start:end].strip() for start, end in places]).reshape(spans.scores.shape)
     return spans._replace(scores=np.where(is_blank, -np.inf, spans.scores))
 
 

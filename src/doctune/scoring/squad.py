@@ -46,6 +46,7 @@ EXAMPLE = "python -m doctune.scoring.squad dev-v1.1.json predictions.json"
 _FORM = "A SQuAD file is {'data': [{'paragraphs': [{'qas': [{'id': …, 'answers': [{'text': …}]}]}]}]}."
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
+_LONG_WORD = re.compile(r"[^\W_]{4}")  # no article, no punctuation: a text that has it has words
 _REFERENCES_KEPT = 1 << 16  # answers are short, and an evaluation after every epoch meets the same references
 _JUDGED_KEPT = 1 << 14  # an evaluation judges an answer when it is found and again when it is written
 
@@ -241,9 +242,9 @@ def _judge(prediction: str, references: Sequence[str], version: Version, name: s
 @functools.lru_cache(maxsize=_JUDGED_KEPT)
 def _judged(prediction: str, references: tuple[str, ...], version: Version) -> tuple[int, float]:
     """Exact match and F1. Where the scripts give a whole number so does this: `sum` treats floats otherwise."""
-    predicted = _tokens(prediction)
-    if predicted and prediction in references:
+    if prediction in references and _LONG_WORD.search(prediction):
         return 1, 1.0
+    predicted = _tokens(prediction)
     truths = [_reference_tokens(text) for text in dict.fromkeys(references)]
     if version == "1.1":
         return int(predicted in truths), max(_overlap_f1(predicted, truth) for truth in truths)

@@ -10,16 +10,25 @@ from hypothesis import strategies as st
 from doctune.decode.answers import (
     ScoredSpan,
     WindowSpans,
+    best_of_each,
     choose_no_answer_threshold,
+    joined,
+    merge_questions,
     merge_spans,
-    no_answer_score,
 )
 
 
 def window(*spans, null=0.0):
-    """A window of (score, start, end)."""
-    scores, starts, ends = zip(*spans, strict=True) if spans else ((), (), ())
-    return WindowSpans(np.array(scores, float), np.array(starts, int), np.array(ends, int), null)
+    """A window of (score, start, end); so many as there are, the rest is filled up."""
+    scores, starts, ends = zip(*spans, *[(-np.inf, -1, -1)] * (4 - len(spans)), strict=True)
+    return WindowSpans(
+        np.array([scores], float), np.array([starts], int), np.array([ends], int), np.array([null], float)
+    )
+
+
+def merged(*windows, **options):
+    """The answers to one question from these windows."""
+    return merge_spans(joined(windows), **options)
 
 
 def places(spans):
@@ -27,66 +36,77 @@ def places(spans):
 
 
 def test_spans_of_all_windows_are_merged_and_equal_ones_counted_once():
-    merged = merge_spans([window((1.0, 5, 9), (3.0, 2, 4)), window((2.0, 5, 9), (0.0, 7, 9))])
-    assert places(merged) == [(2, 4, 3.0), (5, 9, 2.0), (7, 9, 0.0)]
+    spans = merged(window((1.0, 5, 9), (3.0, 2, 4)), window((2.0, 5, 9), (0.0, 7, 9)))
+    assert places(spans) == [(2, 4, 3.0), (5, 9, 2.0), (7, 9, 0.0)]
     exponentials = np.exp([3.0, 2.0, 0.0])
-    assert [span.probability for span in merged] == pytest.approx(exponentials / exponentials.sum(), abs=1e-15)
+    assert [span.probability for span in spans] == pytest.approx(exponentials / exponentials.sum(), abs=1e-15)
 
 
 def test_equal_scores_are_ordered_by_start_then_end():
-    merged = merge_spans([window((1.0, 5, 9), (1.0, 2, 8), (1.0, 2, 4))])
-    assert [(span.start, span.end) for span in merged] == [(2, 4), (2, 8), (5, 9)]
+    spans = merged(window((1.0, 5, 9), (1.0, 2, 8), (1.0, 2, 4)))
+    assert [(span.start, span.end) for span in spans] == [(2, 4), (2, 8), (5, 9)]
 
 
 def test_the_order_of_the_windows_does_not_matter():
     windows = [window((1.0, 5, 9), (3.0, 2, 4)), window((2.0, 5, 9)), window((3.0, 1, 2))]
-    assert merge_spans(windows) == merge_spans(windows[::-1])
+    assert merged(*windows) == merged(*windows[::-1])
 
 
 def test_how_many_are_returned_does_not_change_a_probability():
-    windows = [window((1.0, 0, 1), (1.0, 1, 2), (1.0, 2, 3), (1.0, 3, 4))]
+    windows = window((1.0, 0, 1), (1.0, 1, 2), (1.0, 2, 3), (1.0, 3, 4))
     assert merge_spans(windows, n_best=1) == [ScoredSpan(0, 1, 1.0, 0.25)]
     assert merge_spans(windows, n_best=9)[:1] == merge_spans(windows, n_best=1)
 
 
 @pytest.mark.parametrize("score", [-np.inf, np.nan, np.inf])
 def test_scores_that_are_not_finite_are_no_candidates(score):
-    assert merge_spans([window((score, 0, 1), (2.0, 3, 4))]) == [ScoredSpan(3, 4, 2.0, 1.0)]
+    assert merged(window((score, 0, 1), (2.0, 3, 4))) == [ScoredSpan(3, 4, 2.0, 1.0)]
 
 
 def test_large_scores_do_not_overflow():
-    merged = merge_spans([window((1e4, 0, 1), (1e4, 1, 2), (-1e4, 2, 3))])
-    assert [span.probability for span in merged] == [0.5, 0.5, 0.0]
+    spans = merged(window((1e4, 0, 1), (1e4, 1, 2), (-1e4, 2, 3)))
+    assert [span.probability for span in spans] == [0.5, 0.5, 0.0]
 
 
 def test_the_lowest_null_score_takes_part():
     windows = [window((1.0, 0, 1), null=7.0), window((1.0, 1, 2), null=1.0)]
-    assert no_answer_score(windows) == 1.0
-    assert [span.probability for span in merge_spans(windows, allows_no_answer=True)] == pytest.approx([1 / 3, 1 / 3])
-    assert [span.probability for span in merge_spans(windows)] == [0.5, 0.5]
+    assert [span.probability for span in merged(*windows, allows_no_answer=True)] == pytest.approx([1 / 3, 1 / 3])
+    assert [span.probability for span in merged(*windows)] == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("windows", [[], [window()], [window((-np.inf, 0, 1))]])
+@pytest.mark.parametrize("windows", [window(), window((-np.inf, 0, 1))])
 def test_without_a_candidate_there_is_no_answer(windows):
     assert merge_spans(windows) == []
 
 
 def test_without_a_candidate_no_answer_is_certain():
-    assert merge_spans([window(null=2.0)], allows_no_answer=True) == []
+    assert merged(window(null=2.0), allows_no_answer=True) == []
 
 
 def test_single_precision_scores_keep_their_value():
-    spans = WindowSpans(np.array([0.1], np.float32), np.array([3], np.int32), np.array([5], np.int32), 0.0)
-    assert merge_spans([spans]) == [ScoredSpan(3, 5, float(np.float32(0.1)), 1.0)]
+    single = np.zeros(1, np.float32)
+    spans = WindowSpans(np.full((1, 1), 0.1, np.float32), np.full((1, 1), 3), np.full((1, 1), 5), single)
+    assert merge_spans(spans) == [ScoredSpan(3, 5, float(np.float32(0.1)), 1.0)]
 
 
 def test_impossible_calls_are_refused():
     with pytest.raises(ValueError, match=r"^n_best is 0; at least 1 answer must be asked for\.$"):
-        merge_spans([window((1.0, 0, 1))], n_best=0)
-    with pytest.raises(ValueError, match=r"^windows: there is none\.$"):
-        merge_spans([], allows_no_answer=True)
-    with pytest.raises(ValueError, match=r"^there are 2 scores, 1 starts and 1 ends of spans\.$"):
-        merge_spans([WindowSpans(np.zeros(2), np.zeros(1, int), np.zeros(1, int), 0.0)])
+        merge_spans(window((1.0, 0, 1)), n_best=0)
+    with pytest.raises(ValueError, match=r"^windows: question 1 has none\.$"):
+        merge_questions(joined([window(), window()]), np.array([0, 2]), 3)
+
+
+def test_the_best_span_of_each_question():
+    windows = joined(
+        [
+            window((1.0, 5, 9), (3.0, 8, 9)),
+            window((-np.inf, 0, 1), (np.nan, 0, 1)),
+            window((3.0, 7, 9), (3.0, 7, 8)),
+            window((-5.0, 1, 2), (np.inf, 0, 1)),
+        ]
+    )
+    found = best_of_each(windows, np.array([4, 0, 4, 1]))
+    assert [column.tolist() for column in found] == [[1, 4], [-5.0, 3.0], [1, 7], [2, 8]]
 
 
 def mean_f1(threshold, differences, has_answer, f1):

@@ -22,7 +22,7 @@ FILLER = "The weather was fine that day. "
 QUESTION = "Who did it?"
 RANDOM_TEXT = "Take two eggs and sugar.\n\n2026-01-03;invoice 13;9.00;EUR\ndef compute(value): return value * 3\n" * 4
 WINDOWS = WindowSettings(max_length=48, doc_stride=12, max_question_length=16)
-SPANS = SpanSettings(max_answer_length=6, n_best=5, top_k=48)
+SPANS = SpanSettings(max_answer_length=6, n_best=5)
 
 
 def document(text, path=""):

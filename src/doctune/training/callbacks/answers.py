@@ -7,20 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from lightning import Callback, LightningModule, Trainer
 
 from doctune.corpus.answers import answer_all, no_answer_threshold, write_answers
 from doctune.corpus.squad import Question
-from doctune.decode.answers import WindowSpans
+from doctune.decode.answers import joined
 from doctune.scoring.squad import Version
-from doctune.training.callbacks.judged import JudgedPartWriter
+from doctune.training.collectives import gathered
+from doctune.training.modules.question_answering import FoundSpans, QuestionAnsweringModule
 
 
-class AnswerWriter(JudgedPartWriter[list[WindowSpans]]):
-    """Collects the spans of `trainer.validate` and `trainer.test` and writes answers in the order of the questions.
+class AnswerWriter(Callback):
+    """Writes the answers that `trainer.validate` and `trainer.test` find in the order of the questions.
 
-    Validation inside `fit` is not written. For SQuAD 2.0 the threshold of giving no answer is chosen on the validation
-    questions, and the test questions are judged with it.
+    Validation inside `fit` is not written: only what the best checkpoint says is. Of several processes each has found
+    its share, and the main one writes them together. For SQuAD 2.0 the threshold of giving no answer is chosen on the
+    validation questions, and the test questions are judged with it.
 
     Args:
         folder: where.
@@ -43,21 +47,27 @@ class AnswerWriter(JudgedPartWriter[list[WindowSpans]]):
         self._remember = remember
         self._threshold: float | None = None
 
-    def collect(self, outputs: Any, batch: Any) -> None:
-        """Keep the spans."""
-        for place, spans in zip(batch["question"].tolist(), outputs["spans"], strict=True):
-            self.kept.setdefault(place, []).append(spans)
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the validation part."""
+        if trainer.state.fn == "validate":
+            self._finish("val", pl_module)
 
-    def together(self, shares: Sequence[dict[int, list[WindowSpans]]]) -> dict[int, list[WindowSpans]]:
-        """The windows of a question may be in several shares."""
-        places = {place for share in shares for place in share}
-        return {place: [spans for share in shares for spans in share.get(place, [])] for place in places}
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the test part."""
+        self._finish("test", pl_module)
 
-    def write(self, part: str) -> None:
+    def _finish(self, part: str, module: LightningModule) -> None:
+        assert isinstance(module, QuestionAnsweringModule), "no other has answers"
+        shares = gathered(module.found)
+        if shares:  # the main process has them
+            self.write(part, [found for share in shares for found in share])
+
+    def write(self, part: str, found: Sequence[FoundSpans]) -> None:
         """Write the questions in their order; with the validation part the threshold is chosen."""
+        spans, owners = zip(*found, strict=True)
+        judged = self._questions[part], joined(spans), np.concatenate(owners)
         if part == "val":
             if self._version == "2.0":
-                self._threshold = no_answer_threshold(self._questions[part], self.kept)
+                self._threshold = no_answer_threshold(*judged)
             self._remember(self._threshold)
-        answered = answer_all(self._questions[part], self.kept, self._threshold)
-        write_answers(answered, self._folder / f"{part}.parquet", self._version)
+        write_answers(answer_all(*judged, self._threshold), self._folder / f"{part}.parquet", self._version)

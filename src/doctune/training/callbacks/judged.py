@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from lightning import Callback, LightningModule, Trainer
@@ -33,10 +32,6 @@ class JudgedPartWriter(Callback, ABC, Generic[Kept]):
     @abstractmethod
     def write(self, part: str) -> None:
         """Write "val" or "test" from all that was kept."""
-
-    def together(self, shares: Sequence[dict[int, Kept]]) -> dict[int, Kept]:
-        """What several processes have kept; an example is in one share."""
-        return dict(_items(shares))
 
     def on_validation_batch_end(
         self,
@@ -68,11 +63,7 @@ class JudgedPartWriter(Callback, ABC, Generic[Kept]):
 
     def _finish(self, part: str) -> None:
         shares = gathered(self.kept)
-        if shares:  # the main process has them
-            self.kept = self.together(shares)
+        if shares:  # the main process has them; an example is in one of them
+            self.kept = {place: each for share in shares for place, each in share.items()}
             self.write(part)
         self.kept = {}
-
-
-def _items(shares: Iterable[dict[int, Kept]]) -> Iterable[tuple[int, Kept]]:
-    return (item for share in shares for item in share.items())

@@ -5,23 +5,27 @@ Shapes: B windows, T tokens, Q questions of a part.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from itertools import chain
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 from transformers import PreTrainedModel
 
 from doctune.corpus.squad import Question
-from doctune.decode.answers import SpanSettings, WindowSpans
-from doctune.decode.spans import best_spans
+from doctune.decode.answers import SpanSettings, WindowSpans, best_of_each
+from doctune.decode.spans import WindowLogits, best_spans, joined_logits
 from doctune.nets.losses import span_losses
 from doctune.scoring.squad import Version, exact_match_and_f1
 from doctune.training.modules.finetuned import Batch, FineTunedModule
 from doctune.training.optim import Optimisation
 
+_WINDOWS_AT_ONCE = 256
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -40,6 +44,9 @@ class QuestionAnsweringModule(FineTunedModule):
         spans: what is an answer.
         label_smoothing: of the training loss.
         releases_layers: see `FineTunedModule`.
+
+    Attributes:
+        found: the best spans of all windows of this validation or test.
     """
 
     val_metrics: AnswerScores
@@ -57,6 +64,8 @@ class QuestionAnsweringModule(FineTunedModule):
     ) -> None:
         super().__init__(net, optimisation, releases_layers=releases_layers)
         self.spans = spans
+        self.found: list[FoundSpans] = []
+        self._waiting: list[tuple[WindowLogits, Batch]] = []
         self.label_smoothing = label_smoothing
         self.save_hyperparameters(
             {
@@ -82,29 +91,37 @@ class QuestionAnsweringModule(FineTunedModule):
         objective = self._losses(start, end, batch, self.label_smoothing).sum() if self.label_smoothing else plain
         return self._trained(objective, plain, batch)
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, list[WindowSpans]]:
-        """The best `spans` of each window; the second loader is the sample of training windows, for their loss."""
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Log `val/loss`; the second loader is the sample of training windows, for their loss."""
         if dataloader_idx == 0:
-            return self._judge(batch, "val", self.val_loss, self.val_metrics)
-        start, end = self(batch)
-        _add(self.train_eval_loss, self._losses(start, end, batch), batch)
-        return {"spans": []}
+            self._judge(batch, "val", self.val_loss, self.val_metrics)
+        else:
+            start, end = self(batch)
+            _add(self.train_eval_loss, self._losses(start, end, batch), batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, list[WindowSpans]]:
-        """The best `spans` of each window; logs `test/loss`, `test/exact_match` and `test/f1`."""
-        return self._judge(batch, "test", self.test_loss, self.test_metrics)
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log `test/loss`."""
+        self._judge(batch, "test", self.test_loss, self.test_metrics)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget an earlier validation."""
+        super().on_validation_epoch_start()
+        self._forget()
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the questions, too."""
         super().on_validation_epoch_end()
+        self._find(self.val_metrics)
         self.log_dict({f"val/{name}": value for name, value in self.val_metrics.compute().items()}, prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
         """Forget an earlier test."""
         self.test_metrics.reset()
+        self._forget()
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the questions."""
+        self._find(self.test_metrics)
         self.log_dict({f"test/{name}": value for name, value in self.test_metrics.compute().items()}, prog_bar=True)
 
     def _losses(self, start: Tensor, end: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
@@ -112,22 +129,50 @@ class QuestionAnsweringModule(FineTunedModule):
             start, end, batch["starts"], batch["ends"], batch["context"], batch["cls"], label_smoothing=label_smoothing
         )
 
-    def _judge(
-        self, batch: Batch, stage: str, mean_loss: MeanMetric, scores: AnswerScores
-    ) -> dict[str, list[WindowSpans]]:
+    def _judge(self, batch: Batch, stage: str, mean_loss: MeanMetric, scores: AnswerScores) -> None:
         start, end = self(batch)
         _add(mean_loss, self._losses(start, end, batch), batch)
-        spans = best_spans(start, end, batch["context"], batch["cls"], self.spans).in_context(batch["places"])
-        scores.update(spans, batch["question"], batch["questions"])
         self.log(f"{stage}/loss", mean_loss, prog_bar=True, add_dataloader_idx=False)
-        return {"spans": spans}
+        self.take_in(start, end, batch, scores)
+
+    def take_in(self, start: Tensor, end: Tensor, batch: Batch, scores: AnswerScores) -> None:
+        """Have the windows of a batch searched for answers, which are added to `scores`.
+
+        Logits (B, T) wait on their device until there are those of 256 windows: a search takes little more time for
+        many windows than for few, and has to wait for the device.
+        """
+        logits = WindowLogits(start, end, *(batch[name] for name in ("context", "cls", "places")))
+        self._waiting.append((logits, batch))
+        if sum(len(each.cls) for each, _ in self._waiting) >= _WINDOWS_AT_ONCE:
+            self._find(scores)
+
+    def _find(self, scores: AnswerScores) -> None:
+        """Find and judge the best spans of the windows that wait."""
+        if not self._waiting:
+            return
+        logits, batches = zip(*self._waiting, strict=True)
+        self._waiting = []
+        spans = best_spans(joined_logits(logits), self.spans)
+        owners = torch.cat([batch["question"] for batch in batches]).cpu().numpy()
+        scores.update(spans, owners, chain.from_iterable(batch["questions"] for batch in batches))
+        self.found.append(FoundSpans(spans, owners))
+
+    def _forget(self) -> None:
+        self.found, self._waiting = [], []
+
+
+class FoundSpans(NamedTuple):
+    """The best spans of B windows, and whose windows they are: places of questions in the part, (B,)."""
+
+    spans: WindowSpans
+    owners: NDArray[np.int64]
 
 
 class AnswerScores(Metric):
     """Exact match and F1 over questions whose windows come in any order, in any batch, on any process.
 
     Only the best answer of each question so far is kept, as its place and its scores: memory is 28 bytes a question.
-    Of equally good ones it is the first in the context, as in `merge_spans`, so that no order matters.
+    Of equally good ones it is the first in the context, see `best_of_each`, so that no order matters.
 
     Args:
         num_questions: Q.
@@ -144,19 +189,27 @@ class AnswerScores(Metric):
         nothing = torch.tensor([-torch.inf, torch.inf, torch.inf, 0.0, 0.0, torch.inf, 0.0])
         self.add_state("kept", nothing.repeat(num_questions, 1), dist_reduce_fx=None)
 
-    def update(self, windows: Sequence[WindowSpans], places: Tensor, questions: Iterable[Question]) -> None:
+    def update(self, windows: WindowSpans, places: NDArray[np.int64], questions: Iterable[Question]) -> None:
         """Take in the spans of B windows of these questions, whose places (B,) are in 0 … Q - 1."""
-        where = places.tolist()
-        known = dict(zip(where, self.kept[where].tolist(), strict=True))
-        for window, place, question in zip(windows, where, questions, strict=True):
-            best, start, end, exact, f1, null, _ = known[place]
-            score, begin, stop = _best_span(window)
-            if math.isfinite(score) and (-score, begin, stop) < (-best, start, end):
-                best, start, end = score, begin, stop
-                exact, f1 = exact_match_and_f1(question.context[begin:stop], question.answers, self._rules)
-            silent = exact_match_and_f1("", question.answers, self._rules)[1] if self._rules == "2.0" else 0.0
-            known[place] = [best, start, end, exact, f1, min(null, window.null_score), silent]
-        self.kept[[*known]] = torch.tensor([*known.values()], dtype=self.kept.dtype, device=self.kept.device)
+        numbers, owners = np.unique(places, return_inverse=True)
+        asked = dict(zip(owners.tolist(), questions, strict=True))
+        rows = torch.from_numpy(numbers).to(self.kept.device)
+        known = self.kept[rows].cpu().numpy()
+        best, start, end, *_ = known.T
+        found, scores, starts, ends = best_of_each(windows, owners)
+        earlier = (starts < start[found]) | ((starts == start[found]) & (ends < end[found]))
+        is_better = (scores > best[found]) | ((scores == best[found]) & earlier)
+        found, scores, starts, ends = (column[is_better] for column in (found, scores, starts, ends))
+        spans = zip([asked[row] for row in found.tolist()], starts.tolist(), ends.tolist(), strict=True)
+        judged = [
+            exact_match_and_f1(question.context[begin:stop], question.answers, self._rules)
+            for question, begin, stop in spans
+        ]
+        known[found, :5] = np.column_stack([scores, starts, ends, np.reshape(judged, (-1, 2))])
+        np.minimum.at(known[:, 5], owners, windows.null_scores)
+        if self._rules == "2.0":
+            known[[*asked], 6] = [exact_match_and_f1("", each.answers, self._rules)[1] for each in asked.values()]
+        self.kept[rows] = torch.from_numpy(known).to(self.kept.device)
 
     def compute(self) -> Mapping[str, Tensor]:
         """The means over all questions; one without any window counts as not answered."""
@@ -174,14 +227,6 @@ class AnswerScores(Metric):
             "exact_match": torch.where(none_given, nothing, exact).mean(),
             "f1": torch.where(none_given, nothing, f1).mean(),
         }
-
-
-def _best_span(window: WindowSpans) -> tuple[float, int, int]:
-    """Score, start and end of the best span; of equally good ones that of the first."""
-    scores = [score if math.isfinite(score) else -math.inf for score in window.scores.tolist()]
-    best = max(scores, default=-math.inf)
-    places = [(int(window.starts[n]), int(window.ends[n])) for n, score in enumerate(scores) if score == best]
-    return best, *min(places, default=(-1, -1))
 
 
 def _add(mean_loss: MeanMetric, losses: Tensor, batch: Batch) -> None:

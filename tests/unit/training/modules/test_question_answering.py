@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from doctune.corpus.squad import Question
-from doctune.decode.answers import SpanSettings, WindowSpans, merge_spans, no_answer_score
+from doctune.decode.answers import SpanSettings, WindowSpans, joined, merge_spans
 from doctune.nets.assemble import reader
 from doctune.nets.encoder import pretrained_config
 from doctune.scoring.squad import score_answers, summarise
@@ -126,7 +126,9 @@ def test_a_batch_of_unknown_answers_only_changes_no_loss(module):
     module.net.eval()
     whole = batch(4, 1.0)
     whole["starts"][:] = whole["ends"][:] = -100
-    assert len(module.validation_step(whole, 0)["spans"]) == 4
+    module.validation_step(whole, 0)
+    module.on_validation_epoch_end()
+    assert module.found[0].owners.tolist() == [0, 1, 2, 3]
     assert module.val_loss.weight == 0
 
 
@@ -135,15 +137,19 @@ def test_the_spans_of_a_window_are_characters_of_its_context(module):
     whole = batch(3, 1.0)
     output = module.net(**{name: whole[name] for name in ("input_ids", "attention_mask", "token_type_ids")})
     start, end = output.start_logits, output.end_logits
-    for row, spans in enumerate(module.validation_step(whole, 0)["spans"]):
+    module.validation_step(whole, 0)
+    module.on_validation_epoch_end()
+    ((spans, owners),) = module.found
+    assert (spans.scores.shape, owners.tolist()) == ((3, 5), [0, 1, 2])
+    for row in range(3):
         tokens = max(
             ((i, j) for i, j in itertools.product(range(3, 9), repeat=2) if 0 <= j - i < 4),
             key=lambda pair: start[row, pair[0]] + end[row, pair[1]],
         )
-        assert (spans.starts[0], spans.ends[0]) == (PLACES[tokens[0] - 3][0], PLACES[tokens[1] - 3][1])
-        assert spans.scores[0] == pytest.approx((start[row, tokens[0]] + end[row, tokens[1]]).item(), rel=1e-5)
-        assert spans.null_score == pytest.approx((start[row, 0] + end[row, 0]).item(), rel=1e-5)
-        assert len(spans.scores) == 5
+        found = (spans.starts[row, 0], spans.ends[row, 0])
+        assert found == (PLACES[tokens[0] - 3][0], PLACES[tokens[1] - 3][1])
+        assert spans.scores[row, 0] == pytest.approx((start[row, tokens[0]] + end[row, tokens[1]]).item(), rel=1e-5)
+        assert spans.null_scores[row] == pytest.approx((start[row, 0] + end[row, 0]).item(), rel=1e-5)
 
 
 def test_an_epoch_logs_losses_gap_and_scores(module):
@@ -151,13 +157,15 @@ def test_an_epoch_logs_losses_gap_and_scores(module):
     logged = {}
     module.log_dict = lambda values, **__: logged.update(values)
     whole = batch(8, 1.0)
-    assert module.validation_step(part(whole, slice(0, 3), 1.0), 0, dataloader_idx=1) == {"spans": []}
-    spans = module.validation_step(whole, 0, 0)["spans"]
+    module.validation_step(part(whole, slice(0, 3), 1.0), 0, dataloader_idx=1)
+    module.validation_step(whole, 0, 0)
     module.on_validation_epoch_end()
+    ((spans, _),) = module.found
     losses = expected_losses(module, whole)
     assert logged["train_eval/loss"].item() == pytest.approx(losses[:3].mean().item(), rel=1e-5)
     assert logged["gap"].item() == pytest.approx((losses.mean() - losses[:3].mean()).item(), abs=1e-5)
-    answers = {str(number): CONTEXT[each.starts[0] : each.ends[0]] for number, each in enumerate(spans)}
+    places = zip(spans.starts[:, 0], spans.ends[:, 0], strict=True)
+    answers = {str(number): CONTEXT[start:end] for number, (start, end) in enumerate(places)}
     scores = summarise(score_answers(answers, dict.fromkeys(answers, ("two three",))))
     assert logged["val/f1"].item() == pytest.approx(scores.f1, abs=1e-6)
     assert logged["val/exact_match"].item() == pytest.approx(scores.exact_match, abs=1e-6)
@@ -170,7 +178,9 @@ def test_a_test_logs_its_own_scores(module):
     module.test_step(batch(8, 1.0), 0)
     module.on_test_epoch_end()
     assert sorted(logged) == ["test/exact_match", "test/f1"]
+    assert [owners.tolist() for _, owners in module.found] == [[*range(8)]]
     module.on_test_epoch_start()
+    assert module.found == []
     assert module.test_metrics.kept[:, 0].tolist() == [-torch.inf] * 8
     assert module.val_metrics.kept[:, 0].tolist() == [-torch.inf] * 8
 
@@ -178,8 +188,21 @@ def test_a_test_logs_its_own_scores(module):
 def test_a_validation_that_was_cut_short_leaves_nothing_behind(module):
     module.validation_step(batch(8, 1.0), 0, 0)
     module.on_validation_epoch_start()
+    module.on_validation_epoch_end()
+    assert module.found == []
     assert module.val_metrics.kept[:, 0].tolist() == [-torch.inf] * 8
     assert module.val_loss.weight == 0
+
+
+def test_windows_are_searched_when_many_wait(module):
+    module.net.eval()
+    whole = batch(8, 1.0)
+    for count in range(1, 33):
+        module.validation_step(whole, 0, 0)
+        assert len(module.found) == (count == 32)
+    ((spans, owners),) = module.found
+    assert (spans.scores.shape, owners.tolist()) == ((256, 5), [*range(8)] * 32)
+    assert np.isfinite(module.val_metrics.kept[:, 0]).all()
 
 
 def test_dropout_is_on_while_training(module):
@@ -200,7 +223,7 @@ def test_encoders_read_token_types_where_a_batch_has_them(module):
 def test_hyperparameters_are_plain(module, tmp_path):
     torch.save(dict(module.hparams), tmp_path / "h.pt")
     loaded = torch.load(tmp_path / "h.pt", weights_only=True)
-    assert loaded["spans"] == {"max_answer_length": 4, "n_best": 5, "top_k": 20}
+    assert loaded["spans"] == {"max_answer_length": 4, "n_best": 5}
     assert (loaded["version"], loaded["label_smoothing"], loaded["optimisation"]["total_steps"]) == ("1.1", 0.1, 10)
 
 
@@ -223,10 +246,10 @@ def make_windows(is_v2, is_tied=False, seed=0):
                 (
                     place,
                     WindowSpans(
-                        np.sort(scores)[::-1],
-                        np.array([PLACES[spans[pair][0]][0] for pair in pairs]),
-                        np.array([PLACES[spans[pair][1]][1] for pair in pairs]),
-                        float(np.float32(rng.normal() * 2 + 2)),
+                        np.sort(scores)[None, ::-1],
+                        np.array([[PLACES[spans[pair][0]][0] for pair in pairs]]),
+                        np.array([[PLACES[spans[pair][1]][1] for pair in pairs]]),
+                        np.array([rng.normal() * 2 + 2], np.float32),
                     ),
                 )
             )
@@ -237,18 +260,17 @@ def update(metric, windows, questions, size):
     for first in range(0, len(windows), size):
         rows = windows[first : first + size]
         places = [place for place, _ in rows]
-        metric.update(
-            [spans for _, spans in rows], torch.tensor(places), QuestionsOfBatch(questions[place] for place in places)
-        )
+        asked = QuestionsOfBatch(questions[place] for place in places)
+        metric.update(joined([spans for _, spans in rows]), np.array(places), asked)
 
 
 def expected_scores(questions, windows, version):
     """Merged answers, judged by the official rules; without a threshold of its own, no answer needs a higher score."""
     answers = {}
     for place, question in enumerate(questions):
-        mine = [spans for each, spans in windows if each == place]
+        mine = joined([spans for each, spans in windows if each == place])
         best = merge_spans(mine, 1)
-        is_given = best and (version == "1.1" or no_answer_score(mine) <= best[0].score)
+        is_given = best and (version == "1.1" or mine.null_scores.min() <= best[0].score)
         answers[question.id] = CONTEXT[best[0].start : best[0].end] if is_given else ""
     return summarise(score_answers(answers, {each.id: each.answers for each in questions}, version))
 
@@ -288,7 +310,7 @@ def test_two_processes_score_as_one(version, is_tied):
 
 
 def span(score, begin, stop, null=0.0):
-    return WindowSpans(np.array([score], np.float32), np.array([begin]), np.array([stop]), null)
+    return WindowSpans(np.array([[score]], np.float32), np.array([[begin]]), np.array([[stop]]), np.array([null]))
 
 
 def scores_of(version, questions, *windows):
@@ -325,13 +347,13 @@ def test_a_question_without_a_span_or_a_window_counts_as_not_answered():
 
 @pytest.mark.parametrize("score", [np.nan, np.inf, -np.inf])
 def test_a_score_that_is_not_finite_is_no_candidate(score):
-    spans = WindowSpans(np.array([score, 1.0], np.float32), np.array([4, 0]), np.array([7, 3]), 0.0)
-    assert scores_of("1.1", [ask("a", "one")], (0, spans)) == {"exact_match": 1, "f1": 1}
+    spans = [span(score, 4, 7), span(1.0, 0, 3)]
+    assert scores_of("1.1", [ask("a", "one")], *((0, each) for each in spans)) == {"exact_match": 1, "f1": 1}
 
 
 def test_of_equally_good_spans_the_first_in_the_context_counts():
-    spans = WindowSpans(np.array([0.5, 1.0, 1.0], np.float32), np.array([0, 8, 4]), np.array([3, 13, 7]), 0.0)
-    assert scores_of("1.1", [ask("a", "two")], (0, spans)) == {"exact_match": 1, "f1": 1}
+    spans = [span(0.5, 0, 3), span(1.0, 8, 13), span(1.0, 4, 7)]
+    assert scores_of("1.1", [ask("a", "two")], *((0, each) for each in spans)) == {"exact_match": 1, "f1": 1}
 
 
 def test_memory_does_not_grow_with_windows():
