@@ -36,7 +36,7 @@ def _read_with_mupdf(reading: Reading) -> Iterator[str]:
     pymupdf.TOOLS.mupdf_display_errors(False)
     pymupdf.TOOLS.mupdf_display_warnings(False)
     with _open_with_mupdf(pymupdf, reading) as document:
-        if document.needs_pass:
+        if document.is_encrypted:  # found out when it was opened; `needs_pass` would derive the key once more
             raise Refused("encrypted", "the PDF needs a password")
         if document.is_repaired:
             reading.remark("the PDF was damaged and had to be repaired")
