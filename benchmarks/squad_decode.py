@@ -487,7 +487,7 @@ def report(turns: Sequence[Mapping[str, Mapping[str, Any]]]) -> bool:
         for name, shown in (("scores_s", "scores"), ("all_s", "with files")):
             ratios = _ratios(turns, way, name)
             print(f"{way} : doctune  {shown:10} {median(ratios):.1f} x the time ({ratios[0]:.1f}-{ratios[-1]:.1f})")
-        memory = _median(turns, way, "mb") / _median(turns, "doctune", "mb")
+        memory = _median(turns, way, "mb") / max(_median(turns, "doctune", "mb"), 0.1)
         print(f"{way} : doctune  {memory:.1f} x the memory, {_same_answers(turns[0], way)}")
     print(f"wanted of doctune: under {SECONDS:g} processor seconds, under {MEMORY_MB:g} MB, ", end="")
     print(f"the peer takes at least {RATIO:g} x the time to the scores, and all answers are the same")

@@ -5,7 +5,8 @@ Shapes: Q questions, W windows, N spans of all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -82,12 +83,25 @@ def no_answer_threshold(questions: Sequence[Question], windows: WindowSpans, own
     )
 
 
+@contextmanager
+def _small_pages() -> Iterator[None]:
+    """Arrow's own allocator asks for huge pages, and to clear them takes longer than to write a file of answers."""
+    import pyarrow as pa
+
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(usual)
+
+
+@_small_pages()
 def write_answers(answers: Answers, path: Path, version: Version) -> None:
     """Write one row per question: the question itself, its answer, scores, and the best spans."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pa.set_memory_pool(pa.system_memory_pool())  # Arrow's own asks for huge pages: to clear them takes longer than this
     questions, spans = answers.questions, answers.spans
     predictions = {each.id: text for each, text in zip(questions, answers.texts, strict=True)}
     scores = score_answers(predictions, {each.id: each.answers for each in questions}, version)

@@ -112,10 +112,11 @@ def merge_questions(
     Raises:
         ValueError: a question has no window.
     """
+    num_windows = np.bincount(owners, minlength=num_questions)
+    if not num_windows.all():
+        raise ValueError(f"windows: question {int(num_windows.argmin())} has none.")
     null_scores = np.full(num_questions, np.inf)
     np.minimum.at(null_scores, owners, windows.null_scores)
-    if np.isposinf(null_scores).any():
-        raise ValueError(f"windows: question {int(null_scores.argmax())} has none.")
     owners, starts, ends, scores = _candidates(windows, owners)
     highest = null_scores.copy() if allows_no_answer else np.full(num_questions, -np.inf)
     np.maximum.at(highest, owners, scores)

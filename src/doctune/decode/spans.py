@@ -51,20 +51,22 @@ def best_spans(windows: WindowLogits, settings: SpanSettings) -> WindowSpans:
     """
     start_logits, end_logits, context, cls, places = windows
     num_tokens, length, count = context.shape[1], settings.max_answer_length, settings.n_best
-    inside = torch.stack([start_logits, end_logits]).float().masked_fill_(~context, -torch.inf)
-    starts, ends = pad(inside, (0, count + length - 1), value=-torch.inf)
+    logits = torch.stack([start_logits, end_logits]).float()
+    null = logits.gather(2, cls.expand(2, -1)[:, :, None]).sum(dim=0)  # (B, 1)
+    starts, ends = pad(
+        logits.masked_fill_(~context | logits.isnan(), -torch.inf), (0, count + length - 1), value=-torch.inf
+    )
     best_reached = torch.max_pool1d(ends, length, stride=1)  # (B, T + S)
     firsts = (starts[:, : num_tokens + count] + best_reached).topk(count).indices  # (B, S)
     rows = torch.arange(len(firsts), device=firsts.device)[:, None]
     pairs = starts.gather(1, firsts)[:, :, None] + ends.unfold(1, length, 1)[rows, firsts]  # (B, S, L)
     best = pairs.flatten(1).topk(count)
     chosen = firsts.gather(1, best.indices // length)
-    null = start_logits.gather(1, cls[:, None]) + end_logits.gather(1, cls[:, None])
     found = (
         best.values,
         places[rows, chosen.clamp(max=num_tokens - 1), 0],
         places[rows, (chosen + best.indices % length).clamp_(max=num_tokens - 1), 1],
-        null[:, 0].float(),
+        null[:, 0],
     )
     return WindowSpans(*(each.detach().cpu().numpy() for each in found))
 

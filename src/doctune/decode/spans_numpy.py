@@ -30,7 +30,8 @@ def best_spans(
     """
     num_tokens, length, count = start_logits.shape[1], settings.max_answer_length, settings.n_best
     rows = np.arange(len(start_logits))[:, None]
-    inside = np.where(places[:, :, 0] >= 0, [start_logits, end_logits], -np.inf)
+    logits = np.stack([start_logits, end_logits])
+    inside = np.where((places[:, :, 0] >= 0) & ~np.isnan(logits), logits, -np.inf)
     starts, ends = np.pad(inside, ((0, 0), (0, 0), (0, count + length - 1)), constant_values=-np.inf)
     reached = sliding_window_view(ends, length, axis=1)  # (B, T + S, L)
     firsts = _largest(starts[:, : num_tokens + count] + reached.max(axis=2), count)  # (B, S)

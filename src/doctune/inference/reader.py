@@ -138,7 +138,7 @@ class _Search:
         if threshold is not None:
             best = [span for span in best if span.probability >= threshold]
         elif no_answer_threshold is not None and best:
-            difference = windows.null_scores.min() - best[0].score
+            difference = float(windows.null_scores.min()) - best[0].score
             best = best if difference <= no_answer_threshold else []
         return [replace(self._answers[span.start, span.end], score=span.probability) for span in best]
 

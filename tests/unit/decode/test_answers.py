@@ -96,6 +96,10 @@ def test_impossible_calls_are_refused():
         merge_questions(joined([window(), window()]), np.array([0, 2]), 3)
 
 
+def test_a_null_score_beyond_all_bounds_is_no_missing_window():
+    assert merged(window((1.0, 3, 5), null=np.inf)) == [ScoredSpan(3, 5, 1.0, 1.0)]
+
+
 def test_the_best_span_of_each_question():
     windows = joined(
         [

@@ -98,6 +98,9 @@ def test_half_precision_finds_the_same_spans(dtype):
     spans = search(start, end, context, cls, SpanSettings(n_best=3))
     assert found(spans, 0) == [(5.0, 2, 2), (2.0, 1, 1), (1.0, 1, 2)]
     assert spans.null_scores.tolist() == [-16.0]
+    large = torch.tensor([[40_000.0, 0.0, 40_000.0, 0.0]]).to(dtype)  # the sum is beyond float16
+    spans = search(large, large, context, cls, SpanSettings(n_best=1))
+    assert spans.null_scores.tolist() == spans.scores[:, 0].tolist() == [2 * large[0, 0].item()]
     assert spans.scores.dtype == spans.null_scores.dtype == np.float32
 
 

@@ -14,6 +14,7 @@ from doctune.decode.answers import SpanSettings
 def test_both_ways_find_the_same_spans(seed, max_length, n_best):
     torch.manual_seed(seed)
     start, end = torch.randn(6, 17), torch.randn(6, 17)
+    start[4, 5] = end[5, 7] = torch.nan  # such tokens are no candidates
     places = torch.full((6, 17, 2), -1)
     for row in range(6):
         inside = torch.arange(3, 3 + 2 * row + 1)  # from a context of one token on

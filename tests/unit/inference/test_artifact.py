@@ -3,11 +3,13 @@ import json
 import pytest
 
 from doctune.corpus.targets import TargetSpec
+from doctune.decode.answers import SpanSettings
 from doctune.errors import ArtifactError
-from doctune.inference.artifact import Artifact, TargetSettings, load_artifact
+from doctune.inference.artifact import Artifact, ReadingSettings, TargetSettings, load_artifact
 from doctune.labels import Labels
 from doctune.text.chunks import ChunkSettings
 from doctune.text.extract import ExtractSettings
+from doctune.text.questions import WindowSettings
 
 
 @pytest.fixture
@@ -29,6 +31,16 @@ def test_how_long_documents_are_cut_comes_back(tmp_path):
     )
     artifact.save()
     assert load_artifact(tmp_path) == artifact
+
+
+def test_a_reader_of_an_earlier_version_is_read(tmp_path):
+    reading = ReadingSettings(WindowSettings(32, 8, 8), SpanSettings(6, 3), 0.5)
+    Artifact(tmp_path / "model", "question_answering", Labels(()), 32, ExtractSettings(), reading).save()
+    path = tmp_path / "model" / "doctune.json"
+    content = json.loads(path.read_text())
+    content["reading"]["spans"]["top_k"] = 20  # which limited the search once
+    path.write_text(json.dumps(content))
+    assert load_artifact(tmp_path).reading == reading
 
 
 def test_a_missing_run_is_named(tmp_path):

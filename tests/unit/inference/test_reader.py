@@ -3,11 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from doctune.decode.answers import SpanSettings
+from doctune.decode.answers import SpanSettings, WindowSpans
 from doctune.documents import Document
 from doctune.errors import ArtifactError
 from doctune.inference import reader as module
@@ -201,6 +202,16 @@ def test_a_reader_that_may_be_silent_is_where_that_is_likelier(doubting_reader, 
     assert [each.text for each in doubting.ask(QUESTION, "We met in Paris.")] == ["Paris"]
     assert doubting.ask(QUESTION, "We met in Lyon.") == []
     assert [each.text for each in load(known_reader).ask(QUESTION, "We met in Lyon.")] == ["Lyon"]
+
+
+def test_silence_is_decided_to_the_last_digit():
+    null, best = np.float32(0.1), np.float32(0.3)
+    search = module._Search(n_best=1)
+    spans = WindowSpans(np.array([[best]]), np.array([[0]]), np.array([[5]]), np.array([null]))
+    search.add(document("Paris"), spans)
+    difference = float(null) - float(best)
+    assert [answer.text for answer in search.answers(difference, None)] == ["Paris"]
+    assert search.answers(float(np.nextafter(difference, -np.inf)), None) == []
 
 
 def test_a_threshold_of_probability_takes_the_place_of_the_one_of_training(doubting_reader, known_reader):

@@ -138,8 +138,8 @@ class QuestionAnsweringModule(FineTunedModule):
     def take_in(self, start: Tensor, end: Tensor, batch: Batch, scores: AnswerScores) -> None:
         """Have the windows of a batch searched for answers, which are added to `scores`.
 
-        Logits (B, T) wait on their device until there are those of 256 windows: a search takes little more time for
-        many windows than for few, and has to wait for the device.
+        Logits (B, T) wait on their device until there are those of 256 windows: what a search costs beside its
+        arithmetic, such as waiting for a device, is paid once for all of them.
         """
         logits = WindowLogits(start, end, *(batch[name] for name in ("context", "cls", "places")))
         self._waiting.append((logits, batch))
@@ -231,6 +231,4 @@ class AnswerScores(Metric):
 
 def _add(mean_loss: MeanMetric, losses: Tensor, batch: Batch) -> None:
     """Losses (B,) of windows whose answer is known."""
-    known = batch["starts"] >= 0
-    if known.any():
-        mean_loss.update(losses[known].mean(), weight=int(known.sum()))
+    mean_loss.update(losses, weight=(batch["starts"] >= 0).to(losses))

@@ -2,6 +2,7 @@ import itertools
 import random
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn import functional as F
@@ -11,6 +12,7 @@ from doctune.decode.answers import SpanSettings, WindowSpans, joined, merge_span
 from doctune.nets.assemble import reader
 from doctune.nets.encoder import pretrained_config
 from doctune.scoring.squad import score_answers, summarise
+from doctune.training.callbacks.answers import AnswerWriter
 from doctune.training.data.squad import QuestionsOfBatch
 from doctune.training.modules.question_answering import AnswerScores, QuestionAnsweringModule
 from doctune.training.optim import Optimisation
@@ -66,6 +68,11 @@ def batch(size, scale):
 def part(whole, rows, scale):
     cut = {key: value[rows] for key, value in whole.items() if isinstance(value, torch.Tensor)}
     return cut | {"questions": QuestionsOfBatch([*whole["questions"]][rows]), "scale": scale}
+
+
+def cut(value, length):
+    """A column of a batch whose longest window has so many tokens."""
+    return value[:, :length] if isinstance(value, torch.Tensor) and value.dim() > 1 else value
 
 
 def expected_losses(module, whole, label_smoothing=0.0):
@@ -192,6 +199,25 @@ def test_a_validation_that_was_cut_short_leaves_nothing_behind(module):
     assert module.found == []
     assert module.val_metrics.kept[:, 0].tolist() == [-torch.inf] * 8
     assert module.val_loss.weight == 0
+
+
+def test_how_many_windows_are_searched_at_once_changes_nothing(module, monkeypatch, tmp_path):
+    module.net.eval()
+    parts = [part(batch(8, 1.0), slice(first, first + 2), 1.0) for first in (0, 2, 4, 6)]
+    parts[1] = {name: cut(value, 9) for name, value in parts[1].items()}
+    written = []
+    for at_once in (1, 3, 256):
+        monkeypatch.setattr("doctune.training.modules.question_answering._WINDOWS_AT_ONCE", at_once)
+        module.on_test_epoch_start()
+        for number, micro in enumerate(parts):
+            module.test_step(micro, number)
+        module.on_test_epoch_end()
+        questions = [*batch(8, 1.0)["questions"]]
+        AnswerWriter(tmp_path, {"test": questions}, "1.1", remember=print).on_test_end(None, module)
+        written.append((len(module.found), pq.read_table(tmp_path / "test.parquet").to_pylist()))
+    assert [count for count, _ in written] == [4, 2, 1]
+    assert written[0][1] == written[1][1] == written[2][1]
+    assert [row["windows"] for row in written[0][1]] == [1] * 8
 
 
 def test_windows_are_searched_when_many_wait(module):
