@@ -1,6 +1,6 @@
 # The targets that people, hosted CI and a fresh machine call; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo train test test-all lint format bench tensorboard pictures clean
+.PHONY: help setup demo train test test-all lint format bench bench-gpu tensorboard pictures clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,9 @@ format: setup ## let ruff mend what it can
 
 bench: setup $(MANIFEST) ## the benchmarks that need no GPU, into benchmarks/RESULTS.md: DOCTUNE_DATA=… make bench
 	$(BIN)/python benchmarks/run_all.py $(MANIFEST)
+
+bench-gpu: setup ## the one that needs a CUDA device: speed, memory and a large job
+	$(BIN)/python benchmarks/gpu_training.py --out benchmarks/gpu_training.json
 
 tensorboard: setup ## watch the curves of all runs in a browser
 	$(BIN)/tensorboard --logdir outputs

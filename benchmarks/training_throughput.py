@@ -58,7 +58,7 @@ def main() -> int:
     args = parser.parse_args()
     model = minilm_folder(args.model)
     if args.peer:
-        print(json.dumps(_peer(args.manifest, model, args.peer)))
+        print(json.dumps(trainer_rate(args.manifest, model, args.peer)))
         return 0
     rates: dict[str, list[float]] = {name: [] for name in (*OURS, *PEERS)}
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def main() -> int:
                 )
             texts = Path(folder) / "texts.json"
             if not texts.exists():
-                _write_texts(Path(folder) / "0-0", texts)
+                write_texts(Path(folder) / "0-0", texts)
             for name in PEERS:
                 rates[name].append(_in_own_process(texts, model, name))
             print(
@@ -94,7 +94,7 @@ def _doctune(manifest: Path, model: Path, documents: int, cache: Path, run: Path
     return float(history[0]["tokens_per_s"])
 
 
-def _write_texts(run: Path, path: Path) -> None:
+def write_texts(run: Path, path: Path) -> None:
     """The texts and labels of a run's training documents, read as it read them."""
     rows = pq.read_table(run / "data/splits.parquet").to_pylist()
     train = [row for row in rows if row["part"] == "train"]
@@ -110,8 +110,19 @@ def _in_own_process(texts: Path, model: Path, name: str) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _peer(texts: Path, model: Path, name: str) -> float:
-    """Real tokens per second of a `Trainer`."""
+def trainer_rate(
+    texts: Path, model: Path, name: str, *, max_length: int = MAX_LENGTH, batch: int = BATCH, on_gpu: bool = False
+) -> float:
+    """Real tokens per second of a `Trainer` in this process.
+
+    Args:
+        texts: what `write_texts` wrote.
+        model: the encoder's folder.
+        name: one of `PEERS`.
+        max_length: tokens of a document.
+        batch: documents of a step.
+        on_gpu: a tuned one then has 16-bit floats, as doctune has them there.
+    """
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,
@@ -127,7 +138,7 @@ def _peer(texts: Path, model: Path, name: str) -> float:
     tokenizer = AutoTokenizer.from_pretrained(model)
     is_tuned = name.startswith("tuned")
     padding = {} if is_tuned else {"padding": "max_length"}
-    encoded = tokenizer([text for text, _ in data["pairs"]], truncation=True, max_length=MAX_LENGTH, **padding)
+    encoded = tokenizer([text for text, _ in data["pairs"]], truncation=True, max_length=max_length, **padding)
     rows = [
         {"input_ids": ids, "attention_mask": mask, "labels": label}
         for ids, mask, (_, label) in zip(encoded["input_ids"], encoded["attention_mask"], data["pairs"], strict=True)
@@ -147,18 +158,19 @@ def _peer(texts: Path, model: Path, name: str) -> float:
 
     tuned: dict[str, Any] = {}
     if is_tuned:
-        tuned = {"train_sampling_strategy": "group_by_length", "bf16": has_bf16_instructions()}
+        precision = {"fp16": True} if on_gpu else {"bf16": has_bf16_instructions()}
+        tuned = {"train_sampling_strategy": "group_by_length", **precision}
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             num_train_epochs=1,
-            per_device_train_batch_size=BATCH,
+            per_device_train_batch_size=batch,
             learning_rate=LR,
             save_strategy="no",
             eval_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            use_cpu=True,
+            use_cpu=not on_gpu,
             **tuned,
         )
         collator = DataCollatorWithPadding(tokenizer)

@@ -1,6 +1,7 @@
 """Pretrained encoders through `model.path`, with tiny models that the test builds."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -126,6 +127,15 @@ def test_stored_encoder_outputs_are_found_again_and_belong_to_one_encoder(fine_t
 def test_gradient_checkpointing_changes_memory_not_results(fine_tune):
     plain, checkpointed = fine_tune("plain"), fine_tune("checkpointed", "trainer.gradient_checkpointing=true")
     assert losses_of(checkpointed) == pytest.approx(losses_of(plain), abs=1e-5)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize(
+    "also", ["finetune=gradual", pytest.param("trainer.gradient_checkpointing=true", marks=pytest.mark.slow)]
+)
+def test_compiled_layers_change_speed_not_results(fine_tune, also):
+    plain, compiled = fine_tune("plain", also), fine_tune("compiled", also, "trainer.compile=true")
+    assert losses_of(compiled) == pytest.approx(losses_of(plain), abs=1e-5)
 
 
 def test_gradual_unfreezing_trains_one_more_layer_each_epoch(fine_tune, tiny_encoder):

@@ -28,6 +28,8 @@ NETS: Mapping[str, tuple[str, ...]] = {
 }
 # Where each backend finds its nets; the first one that is there is taken where none is named.
 BACKENDS = ("int8", "onnx", "torch")
+# What ONNX Runtime puts together although the parts, an addition and a layer norm, take less time on a CPU.
+_SLOWER = ("SkipLayerNormFusion",)
 _SUFFIXES = {"onnx": ".onnx", "int8": "_int8.onnx"}
 
 
@@ -98,7 +100,9 @@ class OnnxNet:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER
+            )
         except Exception as error:  # ONNX Runtime raises classes of its own that share no base but this one
             raise ArtifactError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
         self._inputs = {each.name for each in self._session.get_inputs()}

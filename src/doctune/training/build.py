@@ -25,6 +25,7 @@ from doctune.nets import encoder
 from doctune.nets.adapters import AdapterSettings, adapt
 from doctune.nets.attention import use_dropout_in_blocks
 from doctune.nets.causal import is_decoder
+from doctune.nets.compiled import compile_layers
 from doctune.nets.dropout import use_dropout
 from doctune.nets.frozen import keep_encoder_in_eval
 from doctune.nets.parameters import freeze
@@ -212,7 +213,8 @@ def prepare_net(net: PreTrainedModel, config: schema.Config) -> None:
         config: of the run.
 
     Raises:
-        ConfigError: the net has fewer layers than are to be frozen, or none to adapt of such a name.
+        ConfigError: the net has fewer layers than are to be frozen, or none to adapt of such a name; layers are to be
+            compiled, and there is no compiler.
     """
     strategy = config.finetune.strategy
     if strategy in schema.ADAPTER_STRATEGIES:
@@ -220,8 +222,10 @@ def prepare_net(net: PreTrainedModel, config: schema.Config) -> None:
     freeze(net, strategy, config.finetune.layers)
     if strategy == "head":
         keep_encoder_in_eval(net)
-    if not uses_cuda(config.trainer):
-        use_dropout(net)
+    if config.trainer.compile:
+        compile_layers(net)
+    elif not uses_cuda(config.trainer):
+        use_dropout(net)  # which a compiler cannot look into
         use_dropout_in_blocks(cast(PreTrainedModel, net.base_model))
     if config.trainer.gradient_checkpointing:
         cast(PreTrainedModel, net.base_model).activation_checkpointing_enable({"use_reentrant": False})

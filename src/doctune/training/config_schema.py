@@ -176,6 +176,8 @@ class TrainerConfig:
     """Largest gradient norm; 0 turns clipping off."""
     gradient_checkpointing: bool = False
     """Compute the encoder's activations again in the backward pass instead of keeping them: less memory, slower."""
+    compile: bool = False
+    """Compile the encoder's layers with torch.compile. It is a lever for GPUs: two CPU cores gained nothing by it."""
     log_every_n_steps: int = 10
     check_every_n_steps: int | None = None
     """Also validate after every so many optimiser steps, not only after each epoch: gap, early stopping and best
