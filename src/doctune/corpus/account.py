@@ -16,7 +16,7 @@ from doctune.files import written_whole
 LEFT_OUT = "left_out"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AccountRow:
     """What became of one row: `part` is train, val, test or left_out; `status` names the reason's kind."""
 

@@ -56,7 +56,7 @@ def advice_on_folds(num_documents: int, settings: SplitSettings) -> str | None:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LabelledDocument:
     """One usable document; `id` is taken from its content, `content` is its key in the store.
 

@@ -51,7 +51,7 @@ class ManifestColumns:
         return (self.text if has_texts else self.path, self.label, self.confidence)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One labelled file: `path` is absolute, `confidence` lies in 0..1.
 
@@ -65,7 +65,7 @@ class Row:
     line: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """A row that cannot be used: `path` and `label` as far as they are known, and the reason."""
 
@@ -84,7 +84,7 @@ class Manifest:
     source: Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Record:
     """A row as the source has it: the wanted fields, or the problem that keeps them from being read."""
 
@@ -367,7 +367,7 @@ class _NamedFile:
         return str(record.fields.get(self.column) or "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _KeptText:
     """Rows hold their texts in a column; each is kept as a file named by its line."""
 

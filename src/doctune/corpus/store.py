@@ -51,7 +51,7 @@ CACHE_KINDS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What the store knows of one file; `content` is the SHA-256 of its bytes, None where it could not be read."""
 

@@ -72,8 +72,8 @@ def test_every_row_ends_in_one_row_of_the_account_and_parts_have_their_shares(pr
 
 
 def test_the_same_rows_in_another_order_get_the_same_parts(prepare):
-    parts = {row["id"]: row["part"] for row in map(vars, prepare(ROWS).documents)}
-    assert {row["id"]: row["part"] for row in map(vars, prepare(ROWS[::-1]).documents)} == parts
+    parts = {document.id: document.part for document in prepare(ROWS).documents}
+    assert {document.id: document.part for document in prepare(ROWS[::-1]).documents} == parts
 
 
 def test_copies_never_stand_on_two_sides_of_a_split(prepare):
