@@ -296,10 +296,10 @@ def traced_before(exported_model, monkeypatch):
     from doctune.inference import export
     from doctune.inference.nets import onnx_files
 
-    def copy_graphs(artifact):
+    def copy_graphs(artifact, onnx):
         made = exported_model(artifact.task)
-        (artifact.folder / "onnx").mkdir()
-        for path in onnx_files(artifact, "onnx").values():
+        onnx.mkdir()
+        for path in onnx_files(artifact, "onnx", onnx).values():
             shutil.copy(made / "onnx" / path.name, path)
 
     monkeypatch.setattr(export, "_export_graphs", copy_graphs)

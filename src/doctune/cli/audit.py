@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doctune.cli.columns import add_column_arguments, columns_of
 from doctune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cache", type=Path, default=Path(".doctune"), metavar="DIR", help="where texts are kept (default .doctune)")
     add("--root", type=Path, metavar="DIR", help="what relative paths are relative to (default: the manifest's folder)")
     add("--query", metavar="SQL", help="one SELECT; an SQLite manifest needs it")
-    for name in ("path", "text", "label", "confidence"):
-        add(f"--{name}-column", default=name, metavar="NAME", help=f"default: {name}")
+    add_column_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -122,11 +122,11 @@ def _audit(args: argparse.Namespace) -> Audit:
 
 
 def _read(args: argparse.Namespace) -> Manifest:
-    from doctune.corpus.manifest import ManifestColumns, read_manifest
+    from doctune.corpus.manifest import read_manifest
 
-    columns = ManifestColumns(args.path_column, args.label_column, args.confidence_column, args.text_column)
+    texts = args.cache / "rows"
     return read_manifest(
-        args.manifest, columns=columns, root=args.root, query=args.query, min_classes=1, texts=args.cache / "rows"
+        args.manifest, columns=columns_of(args), root=args.root, query=args.query, min_classes=1, texts=texts
     )
 
 

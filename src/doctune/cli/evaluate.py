@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doctune.cli.columns import add_column_arguments, columns_of
 from doctune.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new labelled data: CSV, TSV, JSON lines or Parquet with path and label, or a folder with a folder per "
         "class; for a reader a SQuAD file",
     )
+    add_column_arguments(parser)
     add("--out", type=Path, metavar="DIR", help=f"where to write (default: RUN/{_FOLDER}/NAME)")
     add(
         "--precision",
@@ -80,7 +82,7 @@ def _labels(engine: Engine, run: Path | None, args: argparse.Namespace, folder: 
         assert run is not None, "has been checked"
         found = evaluate_part(engine, run, args.split)
     else:
-        found = evaluate_manifest(engine, run, args.manifest)
+        found = evaluate_manifest(engine, run, args.manifest, columns_of(args))
     name = _name(run or engine.artifact.folder)
     return write_evaluation(found, choose(engine.artifact, run), engine.artifact, name, args.precision, folder)
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from doctune.cli.rows import format_of
 from doctune.documents import Document
 from doctune.errors import ArtifactError, ConfigError, DataError
 from doctune.files import write_text
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_unfit(args, artifact)
     documents = _documents(args.items, _settings(artifact))
     explainer = _explainer(artifact, args)
-    file_format = args.format or _format_of(args.out)
+    file_format = args.format or format_of(args.out, FORMATS, "text")
     is_shown_at_once = file_format == "text" and args.out is None
     left_out: list[Document] = []
     explained: list[Explanation] = []
@@ -174,7 +175,8 @@ def _is_file(item: str) -> bool:
     if os.path.lexists(item):
         return True
     has_separator = os.sep in item or "/" in item
-    if _SUFFIX.search(item) and (has_separator or not re.search(r"\s", item)):
+    has_blank = re.search(r"\s", item) is not None
+    if (_SUFFIX.search(item) and (has_separator or not has_blank)) or (os.path.isabs(item) and not has_blank):
         raise DataError(f"{item}: there is no such file. If it is a text, put a blank at its end.")
     return False
 
@@ -207,11 +209,6 @@ def _explained(explainer: Explainer, documents: Iterator[Document], left_out: li
             document = replace(document, status="empty", reason="there is no word in it that the model knows", text="")
         left_out.append(document)
         print(f"doctune: {document.path} is left out ({document.status}): {document.reason}", file=sys.stderr)
-
-
-def _format_of(out: Path | None) -> str:
-    suffix = out.suffix.removeprefix(".") if out else ""
-    return suffix if suffix in FORMATS else "text"
 
 
 def _rendered(explained: Sequence[Explanation], left_out: Sequence[Document], file_format: str) -> str:

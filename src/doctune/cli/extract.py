@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from doctune.documents import Document
-from doctune.errors import DataError
+from doctune.errors import ConfigError, DataError
 from doctune.files import written_whole
 from doctune.text.progress import shown_pace
 from doctune.text.sandbox import Limits, extract_files
@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     """Extract everything; damaged files do not make it fail."""
     settings = ExtractSettings(max_chars=args.max_chars, pdf_backend=args.pdf_backend, scrub=args.scrub)
     limits = Limits(timeout_s=args.timeout, memory_mb=args.memory_mb)
+    if args.out.suffix not in ("", ".jsonl", ".ndjson"):
+        raise ConfigError(f"--out {args.out}: JSON lines are written, one row per file; name it FILE.jsonl.")
     if args.out.is_dir():
         raise DataError(f"--out {args.out} is a folder; name the file to write, such as {args.out / 'texts.jsonl'}.")
     paths = list(walk_files(args.paths))

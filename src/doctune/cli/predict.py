@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doctune.cli.rows import FORMATS, Journal, journal_path, require_parquet, write_all
+from doctune.cli.rows import FORMATS, Journal, format_of, journal_path, require_parquet, write_all
 from doctune.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ def _checked_format(args: argparse.Namespace) -> str:
         ConfigError: they contradict each other.
         DataError: a path does not exist.
     """
-    suffix = args.out.suffix.removeprefix(".") if args.out else ""
-    file_format: str = args.format or (suffix if suffix in FORMATS else "csv")
+    file_format: str = args.format or format_of(args.out, FORMATS, "csv")
     if file_format == "parquet" and args.out is None:
         raise ConfigError("--format parquet is binary: give it a file with --out FILE.parquet.")
     if file_format == "parquet":

@@ -17,6 +17,8 @@ from doctune.errors import ConfigError
 from doctune.files import written_whole
 
 FORMATS = ("csv", "jsonl", "parquet")
+# Suffixes that promise no format.
+_PLAIN = ("", "txt")
 _ROWS_PER_GROUP = 10_000
 
 Row = Mapping[str, Any]
@@ -107,6 +109,21 @@ def require_parquet() -> None:
         import pyarrow.parquet  # noqa: F401
     except ModuleNotFoundError as error:
         raise ConfigError("--format parquet needs pyarrow: pip install pyarrow.") from error
+
+
+def format_of(out: Path | None, formats: Sequence[str], default: str) -> str:
+    """The format that the suffix of `out` names; the default without a file or suffix, and for `.txt`.
+
+    Raises:
+        ConfigError: the suffix is that of something else.
+    """
+    suffix = out.suffix.removeprefix(".") if out else ""
+    if suffix in formats:
+        return suffix
+    if suffix not in _PLAIN:
+        known = ", ".join(f".{each}" for each in formats if each != "text")
+        raise ConfigError(f"--out {out}: .{suffix} is not written; these are: {known}. Another name needs --format.")
+    return default
 
 
 def write_all(rows: Iterable[Row], out: Path | None, file_format: str, columns: Mapping[str, type]) -> int:

@@ -37,13 +37,14 @@ DESKTOP_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 class ManifestColumns:
     """The names of the columns that are read; `confidence` may be absent under its default name, and is then 1.0.
 
-    `text` is read where there is no column of paths.
+    `text` is read where there is no column of paths. `option` is how a user names a column, for messages.
     """
 
     path: str = "path"
     label: str = "label"
     confidence: str = "confidence"
     text: str = "text"
+    option: str = "data.{}_column=NAME"
 
     def of(self, names: Sequence[str]) -> tuple[str, str, str]:
         """What is read of a table with these columns: paths or texts, labels, confidences."""
@@ -489,9 +490,9 @@ def _require_columns(source: Path, found: Sequence[str], columns: ManifestColumn
     missing = {knob: name for knob, name in required.items() if name not in found}
     if missing:
         names = " and ".join(repr(name) for name in missing.values())
-        knobs = " ".join(f"data.{knob}_column=NAME" for knob in missing)
+        knobs = " ".join(columns.option.format(knob) for knob in missing)
         if "path" in missing:
-            knobs += ", or that of the texts themselves with data.text_column=NAME"
+            knobs += f", or that of the texts themselves with {columns.option.format('text')}"
         raise DataError(f"{source} has no column {names}; it has: {', '.join(found)}. Name the right one with {knobs}.")
 
 

@@ -96,7 +96,15 @@ def prepare(
     ungrouped, left_out = read_documents(manifest, store, extract, min_confidence, _say_waiting, max_documents)
     _refuse_too_many_unusable(manifest, left_out, len(ungrouped), max_unusable)
     documents, groups = group_documents(ungrouped, store, duplicate_threshold)
-    division = divide(documents, split)
+    try:
+        division = divide(documents, split)
+    except DataError as error:
+        if max_documents is None:
+            raise
+        raise DataError(
+            f"{error} (data.max_documents={max_documents} reads a sample, in which copies of a text count once: raise "
+            "it, or leave it out.)"
+        ) from error
     if division.merged:
         log.info("Too small, now part of %r: %s.", MERGED_LABEL, ", ".join(division.merged))
     places = {document.id: place for place, document in enumerate(documents)}

@@ -56,7 +56,9 @@ def model_of_checkpoint(artifact: Artifact, checkpoint: Path, folder: Path) -> A
         )
     net.load_state_dict(weights, strict=False)  # the base of an adapted net is not in checkpoints
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(artifact.folder, folder, ignore=shutil.ignore_patterns("onnx", "merged", "*.safetensors"))
+    shutil.copytree(
+        artifact.folder, folder, ignore=shutil.ignore_patterns("onnx", ".onnx.*", "merged", "*.safetensors")
+    )
     save_net(net, folder)
     made = replace(artifact, folder=folder, temperature=1.0)
     made.save()

@@ -91,24 +91,22 @@ def export(artifact: Artifact, examples: Examples, *, int8: bool = False) -> Exp
         int8: quantise, too.
 
     Raises:
-        ArtifactError: the nets cannot be exported, or do not agree with torch; nothing is left in the folder then.
+        ArtifactError: the nets cannot be exported, or do not agree with torch; what was exported before stays then.
     """
     _refuse_without_libraries()
-    folder = artifact.folder / "onnx"
-    shutil.rmtree(folder, ignore_errors=True)
-    judge = _Judge(artifact, examples)
-    try:
-        _export_graphs(artifact)
+    with _in_place_of(artifact.folder / "onnx") as folder:
+        judge = _Judge(artifact, examples, folder)
+        _export_graphs(artifact, folder)
         full = judge.measure("onnx")
         _refuse_disagreement(full)
         nets, refused = [judge.torch, full], None
         if int8:
-            _quantise(artifact)
+            _quantise(artifact, folder)
             small = judge.measure("int8")
             refused = _refusal(small, judge.torch, examples.score_name)
             nets.append(small)
         if refused is not None:
-            for path in _quantised_files(artifact).values():
+            for path in _quantised_files(artifact, folder).values():
                 path.unlink()
         report = ExportReport(
             artifact.folder,
@@ -122,10 +120,23 @@ def export(artifact: Artifact, examples: Examples, *, int8: bool = False) -> Exp
         # Without the paths of this machine: the folder is made to be carried to others.
         record = {name: value for name, value in asdict(report).items() if name not in ("folder", "examples")}
         write_json(folder / REPORT_FILE, {"schema": 1, **record})
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return report
+
+
+@contextmanager
+def _in_place_of(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside this one; when the block ends well it takes its place, else it is removed."""
+    made, before = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.before")
+    for left in (made, before):  # by a kill
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        yield made
+        if folder.exists():
+            folder.rename(before)
+        made.rename(folder)
+    finally:
+        for left in (made, before):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 class _Judge:
@@ -136,8 +147,9 @@ class _Judge:
         torch: what the torch nets are like.
     """
 
-    def __init__(self, artifact: Artifact, examples: Examples) -> None:
+    def __init__(self, artifact: Artifact, examples: Examples, onnx: Path) -> None:
         self._artifact = artifact
+        self._onnx = onnx
         self._examples = examples
         self.compared = examples.spread(COMPARED_EXAMPLES)
         self._torch_nets = open_nets(artifact, "torch")
@@ -147,7 +159,7 @@ class _Judge:
 
     def measure(self, backend: str) -> Exported:
         """What the nets of a backend are like; only those of full precision must give the same numbers."""
-        nets = open_nets(self._artifact, backend)
+        nets = open_nets(self._artifact, backend, self._onnx)
         engine = Engine(self._artifact, nets, backend)
         answers = self._examples.answers(engine)
         return self._measured(engine, answers, self._max_difference(nets) if backend == "onnx" else None)
@@ -172,7 +184,7 @@ class _Judge:
             modules = [cast("TorchNet", net).module for net in self._torch_nets.values()]
             return sum({id(each): each.nbytes for module in modules for each in module.parameters()}.values()) / 1e6
         torch_files = self._artifact.folder.glob("*.safetensors")
-        paths = torch_files if backend == "torch" else onnx_files(self._artifact, backend).values()
+        paths = torch_files if backend == "torch" else onnx_files(self._artifact, backend, self._onnx).values()
         return sum(path.stat().st_size for path in paths) / 1e6
 
     def _max_difference(self, nets: Mapping[str, Net]) -> float:
@@ -184,8 +196,8 @@ def _refuse_disagreement(full: Exported) -> None:
         return
     raise ArtifactError(
         f"The exported nets do not agree with torch: outputs differ by up to {full.max_difference:.2g} (at most "
-        f"{MAX_DIFFERENCE:g} is allowed), {full.agreement:.2%} of the answers are the same (all must be). Nothing was "
-        "kept; torch still runs the model."
+        f"{MAX_DIFFERENCE:g} is allowed), {full.agreement:.2%} of the answers are the same (all must be). They were "
+        "not kept; the model is run as it was before."
     )
 
 
@@ -202,10 +214,10 @@ def _refusal(small: Exported, truth: Exported, score_name: str) -> str | None:
     )
 
 
-def _export_graphs(artifact: Artifact) -> None:
+def _export_graphs(artifact: Artifact, onnx: Path) -> None:
     from doctune.inference.graphs import graphs
 
-    paths = onnx_files(artifact, "onnx")
+    paths = onnx_files(artifact, "onnx", onnx)
     for graph in graphs(artifact):
         _export_graph(graph, paths[graph.name])
 
@@ -251,13 +263,13 @@ def _example(name: str, sizes: Sequence[int]) -> Any:
     return array
 
 
-def _quantised_files(artifact: Artifact) -> dict[str, Path]:
+def _quantised_files(artifact: Artifact, onnx: Path) -> dict[str, Path]:
     """The files of the nets that are quantised."""
-    full = onnx_files(artifact, "onnx")
-    return {name: path for name, path in onnx_files(artifact, "int8").items() if path != full[name]}
+    full = onnx_files(artifact, "onnx", onnx)
+    return {name: path for name, path in onnx_files(artifact, "int8", onnx).items() if path != full[name]}
 
 
-def _quantise(artifact: Artifact) -> None:
+def _quantise(artifact: Artifact, folder: Path) -> None:
     """Weights in eight bits, with a scale for each output channel.
 
     They are signed and use seven of the bits: so their products with unsigned activations are fastest where the
@@ -266,8 +278,8 @@ def _quantise(artifact: Artifact) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    full = onnx_files(artifact, "onnx")
-    for name, path in _quantised_files(artifact).items():
+    full = onnx_files(artifact, "onnx", folder)
+    for name, path in _quantised_files(artifact, folder).items():
         model = onnx.load(full[name])
         del model.graph.value_info[:]  # the exporter's shapes do not fit what quantisation puts in their place
         with written_whole(path) as temporary, _quiet():

@@ -33,15 +33,20 @@ _SLOWER = ("SkipLayerNormFusion",)
 _SUFFIXES = {"onnx": ".onnx", "int8": "_int8.onnx"}
 
 
-def open_nets(artifact: Artifact, backend: str) -> dict[str, Net]:
+def open_nets(artifact: Artifact, backend: str, onnx: Path | None = None) -> dict[str, Net]:
     """The nets of an artifact, by name.
+
+    Args:
+        artifact: of the model folder.
+        backend: one of `BACKENDS`.
+        onnx: where exported nets are; None: `onnx/` in the model folder.
 
     Raises:
         ArtifactError: the backend has none there, or they cannot be loaded.
     """
     if backend == "torch":
         return _torch_nets(artifact)
-    return {name: OnnxNet(path) for name, path in onnx_files(artifact, backend).items()}
+    return {name: OnnxNet(path) for name, path in onnx_files(artifact, backend, onnx).items()}
 
 
 def choose_backend(artifact: Artifact, wanted: str | None = None) -> str:
@@ -73,9 +78,12 @@ def target_outputs(num_targets: int) -> tuple[str, ...]:
     return tuple(f"logits_{number}" for number in range(num_targets))
 
 
-def onnx_files(artifact: Artifact, backend: str) -> dict[str, Path]:
-    """Where the ONNX files of each net are, or are to be. Pooling over chunks is too small to be quantised."""
-    folder = artifact.folder / "onnx"
+def onnx_files(artifact: Artifact, backend: str, onnx: Path | None = None) -> dict[str, Path]:
+    """Where the ONNX files of each net are, or are to be: in `onnx`, by default that of the model folder.
+
+    Pooling over chunks is too small to be quantised.
+    """
+    folder = onnx or artifact.folder / "onnx"
     return {
         name: folder / f"{name}{_SUFFIXES['onnx' if name == 'pooling' else backend]}" for name in NETS[artifact.task]
     }

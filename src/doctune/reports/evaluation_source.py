@@ -117,20 +117,23 @@ def evaluate_part(engine: Engine, run: Path, part: str) -> Evaluated:
     )
 
 
-def evaluate_manifest(engine: Engine, run: Path | None, source: Path) -> Evaluated:
+def evaluate_manifest(
+    engine: Engine, run: Path | None, source: Path, columns: ManifestColumns | None = None
+) -> Evaluated:
     """New labelled files: a manifest of any kind, or a folder with a folder per class.
 
     Args:
         engine: a classifier.
         run: its run folder, whose training documents are compared; None where only the model is there.
         source: the manifest.
+        columns: the names of its columns; by default path, label and confidence.
 
     Raises:
         DataError: the manifest cannot be read, has labels that the model does not know, or none of its files has text.
     """
     labels = engine.artifact.labels
     with _empty_store(engine) as store:
-        manifest = read_manifest(source, min_classes=1, texts=store.cache / "rows")
+        manifest = read_manifest(source, columns=columns, min_classes=1, texts=store.cache / "rows")
         _refuse_unknown(manifest, labels)
         has_confidence = any(row.confidence < 1 for row in manifest.rows)
         files = [

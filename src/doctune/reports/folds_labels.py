@@ -15,7 +15,7 @@ import numpy as np
 from doctune.labels import Labels
 from doctune.reports.part_scores import score_part
 from doctune.reports.records import Predictions, read_predictions
-from doctune.reports.suspects import Suspect, find_suspects
+from doctune.reports.suspects import MIN_ACCURACY, Suspect, find_suspects
 from doctune.reports.verdict import METRIC_WORDS, judged_metric
 from doctune.scoring.classification import class_scores, confusion_matrix
 
@@ -94,7 +94,9 @@ class LabelPart:
         ]
 
     def suspects(self) -> list[Suspect] | None:
-        """The labels that look wrong to models that have not seen the documents."""
+        """The labels that look wrong to models that have not seen the documents; None where those know too little."""
+        if np.mean(self.predictions.predicted == self.predictions.truth) < MIN_ACCURACY:
+            return None
         return find_suspects(self.predictions, self.labels.names)
 
     def table(self) -> pa.Table:

@@ -309,6 +309,12 @@ def why_no_suspects(results: Results, suspects: Sequence[Suspect] | None) -> tup
     if suspects is None and not can_find_suspects():
         sentence = "Suspect labels were not looked for: cleanlab (Apache-2.0 since 2.8, AGPL-3.0 before) is missing."
         return sentence, "pip install 'doctune[labels]'"
+    if suspects is None:
+        return (
+            f"Suspect labels were not looked for: the models are right about {results['oof']['accuracy']:.0%} of the "
+            "documents that they have not seen, and those that are wrong about most cannot tell whose label is wrong.",
+            "",
+        )
     return ("", "") if suspects else ("No label looks wrong to the models that have not seen it.", "")
 
 

@@ -18,6 +18,9 @@ import numpy as np
 
 from doctune.reports.records import Predictions
 
+# The accuracy from which the models' word on labels counts: of one that is wrong about most documents it is noise.
+MIN_ACCURACY = 0.5
+
 
 @dataclass(frozen=True)
 class Suspect:

@@ -190,6 +190,20 @@ def test_confidences_of_a_manifest_make_a_slice(engine, run, tmp_path):
     assert folder.is_dir()
 
 
+def test_a_manifest_may_have_columns_of_other_names(run, tmp_path, capsys):
+    new_files(tmp_path / "new", {"1.txt": RECIPE, "2.txt": PROGRAM})
+    manifest = tmp_path / "new.csv"
+    manifest.write_text("file,kind\nnew/1.txt,recipe\nnew/2.txt,program\n", encoding="utf-8")
+    assert main(["evaluate", str(run), "--manifest", str(manifest)]) == 2
+    assert capsys.readouterr().err == (
+        f"doctune: {manifest} has no column 'path' and 'label'; it has: file, kind. Name the right one with "
+        "--path-column NAME --label-column NAME, or that of the texts themselves with --text-column NAME.\n"
+    )
+    options = ("--path-column", "file", "--label-column", "kind")
+    assert main(["evaluate", str(run), "--manifest", str(manifest), *options]) == 0
+    assert "2 documents" in capsys.readouterr().out
+
+
 def test_labels_that_the_model_cannot_give_are_refused(run, tmp_path, capsys):
     folder = new_files(tmp_path / "new", {"Recipe/1.txt": RECIPE, "Recipe/2.txt": RECIPE, "recipe/3.txt": RECIPE})
     assert main(["evaluate", str(run), "--manifest", str(folder)]) == 2

@@ -137,6 +137,11 @@ def test_a_text_without_a_token_is_left_out(known_reader, capsys):
     [
         (["letters/gone.pdf"], "letters/gone.pdf: there is no such file. If it is a text, put a blank at its end."),
         (["gone.pdf"], "gone.pdf: there is no such file. If it is a text, put a blank at its end."),
+        (["/nowhere"], "/nowhere: there is no such file. If it is a text, put a blank at its end."),
+        (
+            ["x", "--out", "why.pdf"],
+            "--out why.pdf: .pdf is not written; these are: .json, .html. Another name needs --format.",
+        ),
         (["x", "--steps", "0"], "--steps is 0; take from 1 to 2,000, such as 50."),
         (["x", "--steps", "2001"], "--steps is 2,001; take from 1 to 2,000, such as 50."),
         (["x", "--top-chunks", "0"], "--top-chunks is 0; explain at least 1 chunk."),

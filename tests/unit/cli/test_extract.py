@@ -38,6 +38,15 @@ def test_a_path_that_does_not_exist_is_a_mistake_and_writes_nothing(tmp_path, ca
     assert not out.exists()
 
 
+def test_another_format_than_json_lines_is_refused(tmp_path, capsys):
+    out = tmp_path / "x.csv"
+    assert main(["extract", str(tmp_path), "--out", str(out)]) == 2
+    assert capsys.readouterr().err == (
+        f"doctune: --out {out}: JSON lines are written, one row per file; name it FILE.jsonl.\n"
+    )
+    assert not out.exists()
+
+
 def test_names_that_are_no_unicode_are_kept(tmp_path):
     import os
 

@@ -255,6 +255,10 @@ def test_a_run_that_was_not_interrupted_is_not_resumed(tiny_model, folder, tmp_p
             ["--resume"],
             "--resume goes on with a file: name it with --out FILE, as in the run that was interrupted.",
         ),
+        (
+            ["--out", "x.json"],
+            "--out x.json: .json is not written; these are: .csv, .jsonl, .parquet. Another name needs --format.",
+        ),
         (["--top", "0"], "--top is 0; ask for at least 1 label."),
         (["--threshold", "1.5"], "--threshold is 1.5; a probability is from 0 to 1."),
         (["--threshold", "nan"], "--threshold is nan; a probability is from 0 to 1."),

@@ -33,7 +33,7 @@ def rewrite(folder: Path, rows) -> None:
         csv.writer(stream).writerows(rows)
 
 
-def corpus_of(folder: Path, *, small_classes="fail", min_confidence=0.5, max_unusable=0.2):
+def corpus_of(folder: Path, *, small_classes="fail", min_confidence=0.5, max_unusable=0.2, max_documents=None):
     return prepare(
         read_manifest(folder / "manifest.csv"),
         TextStore(folder.parent / "cache", "k"),
@@ -42,6 +42,7 @@ def corpus_of(folder: Path, *, small_classes="fail", min_confidence=0.5, max_unu
         max_unusable=max_unusable,
         duplicate_threshold=1.0,
         split=SplitSettings(0.2, 0.2, seed=1, small_classes=small_classes),
+        max_documents=max_documents,
     )
 
 
@@ -105,6 +106,20 @@ def test_a_class_too_small_stops_or_is_dropped(folder):
     corpus = corpus_of(folder, small_classes="drop")
     assert corpus.labels.names == ("ledger", "program", "recipe")
     assert Counter(row.status for row in corpus.account) == {"ok": 30, "small_class": 2}
+
+
+def test_a_sample_with_too_small_a_class_is_named(folder):
+    rows = rows_of(folder)
+    for number in range(6):  # copies, of which each split has but one
+        (folder / f"{number}.md").write_text("# The same note")
+        rows.append([str(folder / f"{number}.md"), "note", "1"])
+    rewrite(folder, rows)
+    with pytest.raises(
+        DataError,
+        match=r"Too small: note \(1\)\. .* \(data\.max_documents=15 reads a sample, in which copies of a text count "
+        r"once: raise it, or leave it out\.\)$",
+    ):
+        corpus_of(folder, max_documents=15)
 
 
 def test_too_many_unusable_files_stop_the_run_with_the_reasons_counted(folder):
