@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             count = write_all(journal.rows(files), args.out, file_format, labeller.columns)
     if args.out is not None:
         print(f"doctune: {count} rows written to {args.out}", file=sys.stderr)
+    if not count:
+        print(f"doctune: there is no file in {', '.join(map(str, args.paths))}.", file=sys.stderr)
     return 0
 
 

@@ -123,6 +123,14 @@ def test_csv_goes_to_standard_output(tiny_model, folder, tmp_path, capsys):
     assert capsys.readouterr().err == f"doctune: 8 rows written to {tmp_path / 'x'}\n"
 
 
+def test_a_folder_without_files_is_named(tiny_model, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert predict(tiny_model(), tmp_path / "empty") == 0
+    shown = capsys.readouterr()
+    assert shown.out == "path,status,label,score,reason\n"
+    assert shown.err == f"doctune: there is no file in {tmp_path / 'empty'}.\n"
+
+
 def type_in(monkeypatch, text):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
 
