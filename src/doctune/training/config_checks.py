@@ -248,13 +248,19 @@ def _batch_problems(trainer: TrainerConfig) -> Iterator[str]:
         of_micro = "" if micro is None else f" times trainer.micro_batch_size={micro}"
         yield (
             f"trainer.effective_batch_size={effective} is not a multiple of trainer.devices={devices}{of_micro}: "
-            f"choose {effective // together * together or together} or {(effective // together + 1) * together}."
+            f"choose {_multiples_beside(effective, together)}."
         )
     elif micro is not None and effective % micro:
         yield (
             f"trainer.effective_batch_size={effective} is not a multiple of trainer.micro_batch_size={micro}: "
-            f"choose {effective // micro * micro or micro} or {(effective // micro + 1) * micro}."
+            f"choose {_multiples_beside(effective, micro)}."
         )
+
+
+def _multiples_beside(number: int, step: int) -> str:
+    """The multiples of `step` below and above `number`; below the first there is none."""
+    below, above = number // step * step, (number // step + 1) * step
+    return f"{below} or {above}" if below else str(above)
 
 
 def _device_problems(config: Config) -> Iterator[str]:

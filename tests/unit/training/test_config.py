@@ -116,6 +116,14 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
             "trainer.effective_batch_size=16 is not a multiple of trainer.devices=3: choose 15 or 18.",
         ),
         (
+            ["trainer=ddp", "trainer.devices=200"],
+            "trainer.effective_batch_size=16 is not a multiple of trainer.devices=200: choose 200.",
+        ),
+        (
+            ["trainer.effective_batch_size=3", "trainer.micro_batch_size=4"],
+            "trainer.effective_batch_size=3 is not a multiple of trainer.micro_batch_size=4: choose 4.",
+        ),
+        (
             ["trainer=ddp", "trainer.micro_batch_size=3"],
             "trainer.effective_batch_size=16 is not a multiple of trainer.devices=2 times trainer.micro_batch_size=3: "
             "choose 12 or 18.",
