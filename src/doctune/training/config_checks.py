@@ -343,7 +343,8 @@ def _combination_problems(config: Config) -> Iterator[str]:
         yield "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom."
     if config.finetune.strategy != "partial" and config.finetune.layers is not None:
         yield f"finetune.layers={config.finetune.layers} is for finetune=partial only."
-    if config.finetune.strategy == "head" and config.finetune.cache_encoder and _augments(config.data.augment):
+    is_frozen = config.finetune.strategy == "head" and not isinstance(config.model, ScratchConfig)
+    if is_frozen and config.finetune.cache_encoder and _augments(config.data.augment):
         yield "data.augment shows other tokens in each epoch; with finetune=head it needs finetune.cache_encoder=false."
     if config.loss.name != "focal" and config.loss.gamma is not None:
         yield f"loss.gamma={config.loss.gamma} is for loss=focal only."

@@ -209,6 +209,20 @@ def test_a_forest_without_skops_is_refused_before_anything_starts(compose, monke
     compose()
 
 
+def test_a_frozen_encoder_of_random_weights_is_the_only_complaint(compose):
+    with pytest.raises(ConfigError) as caught:
+        compose("finetune=head")
+    assert str(caught.value) == (
+        "The configuration cannot be run:\n  finetune=head would freeze the random weights of model=distilbert_mini."
+    )
+    with pytest.raises(ConfigError) as caught:
+        compose("finetune=head", "model=minilm", "data.augment.token_dropout=0.1")
+    assert str(caught.value) == (
+        "The configuration cannot be run:\n"
+        "  data.augment shows other tokens in each epoch; with finetune=head it needs finetune.cache_encoder=false."
+    )
+
+
 def test_all_problems_are_said_at_once(compose):
     with pytest.raises(ConfigError) as caught:
         compose("optim.lr=0", "seed=-1")
