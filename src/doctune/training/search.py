@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.reports.search import Search, Trial, write_search
+from doctune.training.override_mistakes import mistake_in
 from doctune.training.resume import SAVED_SWEEP
 from doctune.training.search_space import Choices, Range, Space, override_of, parse_space, with_command_line
 
@@ -97,7 +98,7 @@ class OptunaSweeper(Sweeper):
                 composed = [self._compose([*shared, f"{key}={end}"]) for end in dimension.ends()]
                 found[key] = _distribution(dimension, OmegaConf.select(composed[0], key))
             except (HydraException, OmegaConfBaseException) as error:
-                problems.append(f"  {key}: {str(error.__cause__ or error).splitlines()[0]}")
+                problems.append(f"  {mistake_in(error)}")
         if problems:
             raise ConfigError("\n".join(["The configuration does not accept what is to be searched:", *problems]))
         return found
