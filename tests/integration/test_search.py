@@ -154,13 +154,14 @@ def test_when_every_trial_fails_the_search_has_failed(tmp_path, job):
         (["hydra.sweeper.search_space.optim.lr.low=0"], "optim.lr: log=true needs low above 0, and low=0."),
         (
             ["+hydra.sweeper.search_space.optim.lrr={low:1,high:2}"],
-            "The configuration does not accept what is to be searched:\n  optim.lrr: Key 'lrr' not in 'OptimConfig'",
+            "The configuration does not accept what is to be searched:\n"
+            "  There is no key optim.lrr. Did you mean optim.lr?\n",
         ),
         (
             ["trainer.max_epochs=1,many"],
-            "trainer.max_epochs: Value 'many' of type 'str' could not be converted to Integer",
+            "trainer.max_epochs must be a whole number, and 'many' was given.",
         ),
-        (["model=distilbert_mini,nope"], "model: "),
+        (["model=distilbert_mini,nope"], "There is no model=nope. Choices: distilbert, "),
     ],
 )
 def test_a_search_that_cannot_be_is_refused_before_the_first_job(tmp_path, overrides, sentence):

@@ -63,11 +63,30 @@ def test_an_unreachable_hub_is_said_before_any_file_is_read(tmp_path, manifest_o
 @pytest.mark.parametrize(
     ("override", "sentences"),
     [
-        ("model=nope", ["Could not find 'model/nope'", "distilbert_mini", "roberta", "minilm"]),
-        ("optim.lrr=1", ["Key 'lrr' not in 'OptimConfig'", "optim.lrr"]),
-        ("optim.lr=fast", ["optim.lr", "'fast'"]),
+        (
+            "model=bert",
+            [
+                "doctune: There is no model=bert. Did you mean model=roberta? Choices: distilbert, distilbert_mini, "
+                "minilm, mistral, roberta.\n"
+            ],
+        ),
+        (
+            "optim.lrr=1",
+            [
+                "doctune: There is no key optim.lrr. Did you mean optim.lr? `python train.py --cfg job` shows every "
+                "key with its value.\n"
+            ],
+        ),
+        (
+            "optim.lr=fast",
+            [
+                "doctune: optim.lr must be a number, and 'fast' was given. `python train.py --cfg job` shows every key "
+                "with its value.\n"
+            ],
+        ),
         ("data.manifest=é.csv", ["Put such a value in quotes, inside those of the shell: \"key='value'\"."]),
-        ("+optim.lrr=1", ["There is no key optim.lrr"]),
+        ("+optim.lrr=1", ["There is no key optim.lrr. Did you mean optim.lr? `--cfg job` lists all keys"]),
+        ("-m optim.lrr=1,2", ["doctune: There is no key optim.lrr. Did you mean optim.lr?"]),
         ("trainer.effective_batch_size=10 trainer.micro_batch_size=4", ["is not a multiple of"]),
     ],
 )

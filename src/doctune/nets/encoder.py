@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
 from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
@@ -19,6 +23,10 @@ from transformers import (
 from doctune.errors import ArtifactError, ConfigError
 from doctune.text.vocabulary import CLS, MASK, PAD, SEP, UNK
 
+log = logging.getLogger(__name__)
+
+# Where the hub does not answer they report each of a dozen attempts.
+_HUB_LOGGERS = ("huggingface_hub", "httpx", "urllib3")
 # What each architecture calls the dropout of its encoder and of its classification head.
 _ENCODER_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
@@ -51,8 +59,11 @@ def pretrained_config(path: str) -> PretrainedConfig:
     """
     _refuse_missing_folder(path)
     _refuse_adapter(path)
+    if not (Path(path).is_dir() or constants.HF_HUB_OFFLINE):
+        log.info("Asking the hub for %s; where it cannot be reached, this takes about half a minute.", path)
     try:
-        return AutoConfig.from_pretrained(path)
+        with _quiet_hub():
+            return AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(_unavailable(path, error)) from error
 
@@ -67,12 +78,27 @@ def pretrained_tokenizer(path: str) -> PreTrainedTokenizerBase:
         # transformers would make an empty tokenizer of the architecture's class, without a word.
         raise ArtifactError(f"{path} has no tokenizer: none of {', '.join(_VOCABULARIES)} is in it.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        with _quiet_hub():
+            tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(f"{path} has no tokenizer that can be loaded: {_first_line(error)}") from error
     if not tokenizer.is_fast:
         raise ArtifactError(f"{path} has only a slow tokenizer; doctune needs tokenizer.json in the model's folder.")
     return tokenizer
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Leave out what the hub's client says of every attempt; its error says the last one."""
+    loggers = [logging.getLogger(name) for name in _HUB_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def scratch_config(

@@ -92,12 +92,23 @@ def _outcome(gate: Gate, name: str, value: float | None) -> Outcome:
     passed = bool(OPERATORS[gate.comparison](value, gate.bound))
     relation = gate.comparison if passed else OPPOSITES[gate.comparison]
     return Outcome(
-        str(gate), name, value, passed, f"{name}: {gate.metric} {_number(value)} is {relation} {_number(gate.bound)}."
+        str(gate),
+        name,
+        value,
+        passed,
+        f"{name}: {gate.metric} {_beside(value, gate.bound)} is {relation} {_number(gate.bound)}.",
     )
 
 
+def _beside(value: float, bound: float) -> str:
+    """Four digits are enough to read, and a few more where a value would look equal to its bound by rounding."""
+    whole = len(f"{abs(value):.0f}")
+    fewest = 12 if value.is_integer() else max(4, whole + 1)
+    shown = (f"{value:.{digits}g}" for digits in range(fewest, 12))
+    return next((text for text in shown if float(text) != bound or value == bound), _number(value))
+
+
 def _number(value: float) -> str:
-    """Exact enough that a value beside its bound never looks equal to it by rounding."""
     return f"{value:.12g}"
 
 

@@ -26,6 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.files import write_text
 from doctune.training.config import from_hydra, register_schemas
+from doctune.training.help import groups, help_text
+from doctune.training.override_mistakes import is_of_a_key, mistake_in
 from doctune.training.resume import SAVED_CONFIG, SAVED_SWEEP, Resumption, resumption
 
 log = logging.getLogger("doctune")
@@ -111,10 +113,8 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
     user_wants_full_error = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hands exceptions to us instead of printing them and exiting with 1
     overrides = sys.argv[1:] if arguments is None else arguments
+    shown_as = "python train.py" if arguments is None else f"doctune {command}"
     if {"--help", "-h"} & {*overrides}:
-        from doctune.training.help import help_text
-
-        shown_as = "python train.py" if arguments is None else f"doctune {command}"
         print(help_text(command, shown_as, conf_dir()), end="")
         return 0
     os.environ["DOCTUNE_COMMAND"] = command  # conf/config.yaml names the log after it: train.log, prepare.log
@@ -143,7 +143,7 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if user_wants_full_error:
             raise
-        return _report(error)
+        return _report(error, shown_as)
     return 0
 
 
@@ -166,22 +166,14 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, shown_as: str) -> int:
     """Say what went wrong: a sentence for the caller's mistakes (2), one line for a failed run (1)."""
     if isinstance(error, DoctuneError):
         return 1 if isinstance(error, TrainingError) else 2  # train_job has said it
     if isinstance(error, HydraException | OmegaConfBaseException):
-        print(f"doctune: {_hydra_message(error)}", file=sys.stderr)
+        look = f" `{shown_as} --cfg job` shows every key with its value." if is_of_a_key(error) else ""
+        print(f"doctune: {mistake_in(error, groups(conf_dir()))}{look}", file=sys.stderr)
         return 2
     reason = "".join(traceback.format_exception_only(error)).strip()
     print(f"doctune: the run failed: {reason}", file=sys.stderr)  # its log has the traceback
     return 1
-
-
-def _hydra_message(error: Exception) -> str:
-    causes = [str(error)]
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        causes.append(str(error.__cause__))
-    if "LexerNoViableAlt" in causes[0]:
-        causes.append("""Put such a value in quotes, inside those of the shell: "key='value'".""")
-    return "\n".join(causes)

@@ -54,6 +54,7 @@ from doctune.training.config_schema import (
     SplitConfig,
     TrainerConfig,
 )
+from doctune.training.key_names import hint, known_keys
 
 __all__ = [
     "ADAPTER_STRATEGIES",
@@ -130,8 +131,10 @@ def from_hydra(composed: Any) -> Config:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     added = [*_unknown_keys(composed, config)]
     if added:
+        known = {*known_keys(composed)}
         raise ConfigError(
-            f"There is no key {', '.join(added)}. `--cfg job` lists all keys; `+key=` cannot add new ones."
+            f"There is no key {', '.join(added)}.{hint(added, known - {*added})} `--cfg job` lists all keys; `+key=` "
+            "cannot add new ones."
         )
     check(config)
     return config

@@ -248,13 +248,19 @@ def _batch_problems(trainer: TrainerConfig) -> Iterator[str]:
         of_micro = "" if micro is None else f" times trainer.micro_batch_size={micro}"
         yield (
             f"trainer.effective_batch_size={effective} is not a multiple of trainer.devices={devices}{of_micro}: "
-            f"choose {effective // together * together or together} or {(effective // together + 1) * together}."
+            f"choose {_multiples_beside(effective, together)}."
         )
     elif micro is not None and effective % micro:
         yield (
             f"trainer.effective_batch_size={effective} is not a multiple of trainer.micro_batch_size={micro}: "
-            f"choose {effective // micro * micro or micro} or {(effective // micro + 1) * micro}."
+            f"choose {_multiples_beside(effective, micro)}."
         )
+
+
+def _multiples_beside(number: int, step: int) -> str:
+    """The multiples of `step` below and above `number`; below the first there is none."""
+    below, above = number // step * step, (number // step + 1) * step
+    return f"{below} or {above}" if below else str(above)
 
 
 def _device_problems(config: Config) -> Iterator[str]:
@@ -337,7 +343,8 @@ def _combination_problems(config: Config) -> Iterator[str]:
         yield "finetune=partial needs finetune.layers, the number of encoder layers to freeze from the bottom."
     if config.finetune.strategy != "partial" and config.finetune.layers is not None:
         yield f"finetune.layers={config.finetune.layers} is for finetune=partial only."
-    if config.finetune.strategy == "head" and config.finetune.cache_encoder and _augments(config.data.augment):
+    is_frozen = config.finetune.strategy == "head" and not isinstance(config.model, ScratchConfig)
+    if is_frozen and config.finetune.cache_encoder and _augments(config.data.augment):
         yield "data.augment shows other tokens in each epoch; with finetune=head it needs finetune.cache_encoder=false."
     if config.loss.name != "focal" and config.loss.gamma is not None:
         yield f"loss.gamma={config.loss.gamma} is for loss=focal only."

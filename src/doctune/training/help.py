@@ -38,12 +38,17 @@ def help_text(command: str, shown_as: str, conf: Path) -> str:
     return head + "\n".join(_choices(conf)) + "\n" + _TAIL.format(command=shown_as)
 
 
+def groups(conf: Path) -> list[str]:
+    """The names of the groups of choices."""
+    return sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
+
+
 def _choices(conf: Path) -> Iterator[str]:
     defaults = _defaults(conf / "config.yaml")
-    for group in sorted(folder for folder in conf.iterdir() if folder.is_dir()):
-        yield f"  {group.name}="
-        for file in sorted(group.glob("*.yaml")):
-            mark = "*" if defaults.get(group.name) == file.stem else " "
+    for group in groups(conf):
+        yield f"  {group}="
+        for file in sorted((conf / group).glob("*.yaml")):
+            mark = "*" if defaults.get(group) == file.stem else " "
             yield f"   {mark} {file.stem:<16} {_sentence(file)}"
 
 

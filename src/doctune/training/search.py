@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.reports.search import Search, Trial, write_search
+from doctune.training.override_mistakes import mistake_in
 from doctune.training.resume import SAVED_SWEEP
 from doctune.training.search_space import Choices, Range, Space, override_of, parse_space, with_command_line
 
@@ -97,7 +98,7 @@ class OptunaSweeper(Sweeper):
                 composed = [self._compose([*shared, f"{key}={end}"]) for end in dimension.ends()]
                 found[key] = _distribution(dimension, OmegaConf.select(composed[0], key))
             except (HydraException, OmegaConfBaseException) as error:
-                problems.append(f"  {key}: {str(error.__cause__ or error).splitlines()[0]}")
+                problems.append(f"  {mistake_in(error)}")
         if problems:
             raise ConfigError("\n".join(["The configuration does not accept what is to be searched:", *problems]))
         return found
@@ -122,7 +123,7 @@ class OptunaSweeper(Sweeper):
             study.tell(number, score)
 
     def _write(self, study: optuna.Study, shared: list[str], folder: Path) -> Path:
-        importance, why_not = _importance(study)
+        importance, why_not = importance_of(study)
         monitor = self.config.monitor
         fixed = tuple(each for each in shared if not each.startswith("sweep="))
         trials = tuple(_trials(study, folder))
@@ -248,17 +249,20 @@ def _trials(study: optuna.Study, folder: Path) -> Iterator[Trial]:
             yield Trial(trial.number, trial.value, trial.params, run.name if run.is_dir() else None, error)
 
 
-def _importance(study: optuna.Study) -> tuple[dict[str, float], str]:
+def importance_of(study: optuna.Study) -> tuple[dict[str, float], str]:
     """Each parameter's share of what the score varied by (fANOVA, Hutter et al. 2014), or why it is not known."""
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
     from optuna.trial import TrialState
 
-    if len(study.get_trials(states=(TrialState.COMPLETE,))) < 2:
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    if len(finished) < 2:
         return {}, "fewer than 2 trials have finished"
+    if len({trial.value for trial in finished}) == 1:
+        return {}, "all trials scored alike"
     try:
         return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)), ""
     except (RuntimeError, ValueError) as error:
-        return {}, _in_a_line(error)
+        return {}, _in_a_line(error).rstrip(".")
 
 
 def _refuse_total_failure(study: optuna.Study) -> None:

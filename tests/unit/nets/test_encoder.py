@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 
 from doctune.errors import ArtifactError, ConfigError
@@ -11,6 +13,30 @@ def test_the_hub_out_of_reach_names_the_model_and_three_ways_on():
     assert "'distilbert/distilbert-base-uncased' is not on this machine and the hub was not reachable" in message
     for way in ("model.path=/path/to/model", "model=minilm", "model=distilbert_mini"):
         assert way in message
+
+
+def test_the_hub_is_asked_in_one_line_and_its_attempts_are_not_shown(monkeypatch, caplog):
+    def attempt(path):
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 8s [Retry 5/5].")
+        logging.getLogger("httpx").info("HTTP Request: HEAD")
+        raise OSError("We couldn't connect to the hub.")
+
+    monkeypatch.setattr("doctune.nets.encoder.AutoConfig.from_pretrained", attempt)
+    monkeypatch.setattr("doctune.nets.encoder.constants.HF_HUB_OFFLINE", False)
+    levels = [logging.getLogger(name).level for name in ("huggingface_hub", "httpx")]
+    with caplog.at_level(logging.INFO), pytest.raises(ArtifactError, match="We couldn't connect to the hub"):
+        pretrained_config("distilbert/distilbert-base-uncased")
+    assert caplog.messages == [
+        "Asking the hub for distilbert/distilbert-base-uncased; where it cannot be reached, this takes about half a "
+        "minute."
+    ]
+    assert [logging.getLogger(name).level for name in ("huggingface_hub", "httpx")] == levels
+
+
+def test_a_local_folder_is_not_asked_of_the_hub(tiny_encoder, caplog):
+    with caplog.at_level(logging.INFO):
+        pretrained_config(str(tiny_encoder("bert")))
+    assert not [message for message in caplog.messages if "hub" in message]
 
 
 @pytest.mark.parametrize("path", ["/no/such/folder", "./missing", "a/b/c"])

@@ -291,6 +291,23 @@ def test_a_gate_is_applied_to_a_run(rule, passed, sentence):
     assert (outcome.run, outcome.passed, outcome.sentence) == ("a", passed, sentence)
 
 
+@pytest.mark.parametrize(
+    ("value", "bound", "shown"),
+    [
+        (0.00246107578278, "0.15", "0.002461"),
+        (0.89999612345, "0.9", "0.899996"),
+        (0.9 - 1e-15, "0.9", "0.9"),
+        (1234.5678, "1e6", "1234.6"),
+        (99999.97, "1e6", "99999.97"),
+        (1234567.0, "1e6", "1234567"),
+    ],
+)
+def test_a_gate_shows_four_digits_and_more_only_beside_its_bound(value, bound, shown):
+    outcome = apply_gates([parse_gate(f"seconds<{bound}")], {"a": {"training_seconds": value}})[0]
+    assert outcome.value == value
+    assert outcome.sentence.startswith(f"a: seconds {shown} is ")
+
+
 @pytest.mark.parametrize("rule", ["f1_macro>=0", "val_f1_macro>=0", "gap<9", "gap_abs<9", "seconds<9", "parameters<9"])
 def test_what_a_run_does_not_have_fails_every_gate(rule):
     outcome = apply_gates([parse_gate(rule)], REPORTS)[1]
@@ -355,7 +372,7 @@ def test_the_page_is_whole_and_holds_both_curves(finish, read_html):
     text = "".join(read.text)
     assert report["verdict"] in text
     assert "failed <b>wide: accuracy 0.75 is not above 0.8." in text
-    assert "passed narrow: accuracy 0.916666666667 is > 0.8." in text
+    assert "passed narrow: accuracy 0.9167 is > 0.8." in text
     assert not {"script", "img", "link"} & {tag for tag, _ in read.tags}
     assert report == json.loads(json.dumps(report))
 

@@ -116,6 +116,14 @@ def test_a_chosen_trainer_wins_over_what_the_model_sets(compose):
             "trainer.effective_batch_size=16 is not a multiple of trainer.devices=3: choose 15 or 18.",
         ),
         (
+            ["trainer=ddp", "trainer.devices=200"],
+            "trainer.effective_batch_size=16 is not a multiple of trainer.devices=200: choose 200.",
+        ),
+        (
+            ["trainer.effective_batch_size=3", "trainer.micro_batch_size=4"],
+            "trainer.effective_batch_size=3 is not a multiple of trainer.micro_batch_size=4: choose 4.",
+        ),
+        (
             ["trainer=ddp", "trainer.micro_batch_size=3"],
             "trainer.effective_batch_size=16 is not a multiple of trainer.devices=2 times trainer.micro_batch_size=3: "
             "choose 12 or 18.",
@@ -199,6 +207,20 @@ def test_a_forest_without_skops_is_refused_before_anything_starts(compose, monke
     with pytest.raises(ConfigError, match=r"cascade\.forest=true needs skops: pip install 'doctune\[cascade\]'"):
         compose("cascade.forest=true")
     compose()
+
+
+def test_a_frozen_encoder_of_random_weights_is_the_only_complaint(compose):
+    with pytest.raises(ConfigError) as caught:
+        compose("finetune=head")
+    assert str(caught.value) == (
+        "The configuration cannot be run:\n  finetune=head would freeze the random weights of model=distilbert_mini."
+    )
+    with pytest.raises(ConfigError) as caught:
+        compose("finetune=head", "model=minilm", "data.augment.token_dropout=0.1")
+    assert str(caught.value) == (
+        "The configuration cannot be run:\n"
+        "  data.augment shows other tokens in each epoch; with finetune=head it needs finetune.cache_encoder=false."
+    )
 
 
 def test_all_problems_are_said_at_once(compose):

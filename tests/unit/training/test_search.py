@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from doctune.errors import ConfigError
 from doctune.reports.search import Search, Trial, write_search
+from doctune.training.search import importance_of
 from doctune.training.search_space import Choices, Range, override_of, parse_space, with_command_line
 
 
@@ -142,3 +143,32 @@ def test_a_loss_is_ranked_from_below_and_the_json_has_every_digit(tmp_path):
         "trial": 0, "value": 0.5, "overrides": ["data.manifest=a b.csv", "optim.lr=0.123456789", "seed=1"],
     }  # fmt: skip
     assert (found["finished"], found["failed"], found["importance"]) == (2, 1, None)
+
+
+@pytest.mark.parametrize(
+    ("scores", "reason"), [([0.5], "fewer than 2 trials have finished"), ([0.5, 0.5, 0.5], "all trials scored alike")]
+)
+def test_why_the_importance_is_not_known(scores, reason):
+    assert importance_of(made_study(scores)) == ({}, reason)
+
+
+def test_the_sentence_of_the_library_is_given_without_its_full_stop(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise RuntimeError("Encountered zero total variance in all trees.")
+
+    monkeypatch.setattr("optuna.importance.get_param_importances", refuse)
+    missing = "RuntimeError: Encountered zero total variance in all trees"
+    assert importance_of(made_study([0.5, 0.6])) == ({}, missing)
+
+
+def made_study(scores):
+    optuna = pytest.importorskip("optuna")
+    study = optuna.create_study()
+    for number, score in enumerate(scores):
+        distribution = optuna.distributions.FloatDistribution(0, 10)
+        study.add_trial(
+            optuna.create_trial(
+                params={"optim.lr": float(number)}, distributions={"optim.lr": distribution}, value=score
+            )
+        )
+    return study

@@ -219,11 +219,13 @@ class LearningGuards(Callback):
         if is_better:
             self._alarms.clear("majority", epoch)
         else:
+            found, bar = f"{value:.4f}", f"{level:.4f}"
+            relation = "No better" if found == bar else "Worse"
             self._alarms.raise_alarm(
                 "majority",
                 epoch,
-                f"Worse than the {self._chance.name} baseline in epoch {epoch}: {self._monitor} is {value:.4f}, and "
-                f"{self._chance.words[metric]} gives {level:.4f}. To try: more epochs, another optim.lr, "
+                f"{relation} than the {self._chance.name} baseline in epoch {epoch}: {self._monitor} is {found}, and "
+                f"{self._chance.words[metric]} gives {bar}. To try: more epochs, another optim.lr, "
                 f"{self._chance.remedy}; or look whether {self._chance.pairing}.",
             )
 

@@ -302,12 +302,12 @@ def test_learning_that_begins_late_takes_it_back():
     assert Run().fit(train=[1.2, 1.2, 1.0, 0.6]).spans == {"no_learning": (2, 3)}
 
 
-def test_worse_than_the_majority_is_said_and_taken_back_when_it_recovers():
+def test_no_better_than_the_majority_is_said_and_taken_back_when_it_recovers():
     run = Run().fit(scores=[0.1, 0.2, 0.3, 0.4])  # 0.2 in single precision is not better than 0.2
     assert run.said == {
-        "majority": "Worse than the majority baseline in epoch 2: val/f1_macro is 0.2000, and always answering with "
-        "the most frequent class gives 0.2000. To try: more epochs, another optim.lr, loss.class_weights=none; or "
-        "look whether the labels belong to the texts."
+        "majority": "No better than the majority baseline in epoch 2: val/f1_macro is 0.2000, and always answering "
+        "with the most frequent class gives 0.2000. To try: more epochs, another optim.lr, loss.class_weights=none; "
+        "or look whether the labels belong to the texts."
     }
     assert run.spans == {"majority": (1, 3)}
 
