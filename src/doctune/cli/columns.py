@@ -14,7 +14,13 @@ _COLUMNS = ("path", "text", "label", "confidence")
 def add_column_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare an option for each column."""
     for name in _COLUMNS:
-        parser.add_argument(f"--{name}-column", default=name, metavar="NAME", help=f"default: {name}")
+        words = f"the manifest's column (default: {name})"
+        parser.add_argument(f"--{name}-column", default=name, metavar="NAME", help=words)
+
+
+def named_columns(args: argparse.Namespace) -> list[str]:
+    """The options that name another column than the usual one."""
+    return [f"--{name}-column" for name in _COLUMNS if getattr(args, f"{name}_column") != name]
 
 
 def columns_of(args: argparse.Namespace) -> ManifestColumns:

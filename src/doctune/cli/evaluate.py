@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from doctune.cli.columns import add_column_arguments, columns_of
+from doctune.cli.columns import add_column_arguments, columns_of, named_columns
 from doctune.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--out {folder} is a file; name a folder to write into.")
     answers = engine.artifact.task == "question_answering"
+    if (answers or args.manifest is None) and (named := named_columns(args)):
+        raise ConfigError(f"{named[0]} is for a classifier's --manifest FILE: leave it out, or give such a file.")
     summary = (_answers if answers else _labels)(engine, run, args, folder)
     print(summary, end="")
     print(f"\nwrote {folder}: index.html is the report to look at")

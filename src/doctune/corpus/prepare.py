@@ -99,7 +99,7 @@ def prepare(
     try:
         division = divide(documents, split)
     except DataError as error:
-        if max_documents is None:
+        if max_documents is None or split.file is not None:  # whose mistakes are not those of a sample
             raise
         raise DataError(
             f"{error} (data.max_documents={max_documents} reads a sample, in which copies of a text count once: raise "

@@ -127,16 +127,22 @@ def export(artifact: Artifact, examples: Examples, *, int8: bool = False) -> Exp
 def _in_place_of(folder: Path) -> Iterator[Path]:
     """Give an empty folder beside this one; when the block ends well it takes its place, else it is removed."""
     made, before = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.before")
-    for left in (made, before):  # by a kill
-        shutil.rmtree(left, ignore_errors=True)
+    _tidy(folder, made, before)  # after a kill
     try:
         yield made
         if folder.exists():
             folder.rename(before)
         made.rename(folder)
     finally:
-        for left in (made, before):
-            shutil.rmtree(left, ignore_errors=True)
+        _tidy(folder, made, before)
+
+
+def _tidy(folder: Path, made: Path, before: Path) -> None:
+    """Leave nothing but the folder: the new one, or where that has not taken its place, the one before."""
+    if before.exists() and not folder.exists():
+        before.rename(folder)
+    for left in (made, before):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 class _Judge:

@@ -202,6 +202,10 @@ def test_a_manifest_may_have_columns_of_other_names(run, tmp_path, capsys):
     options = ("--path-column", "file", "--label-column", "kind")
     assert main(["evaluate", str(run), "--manifest", str(manifest), *options]) == 0
     assert "2 documents" in capsys.readouterr().out
+    assert main(["evaluate", str(run), *options]) == 2
+    assert capsys.readouterr().err == (
+        "doctune: --path-column is for a classifier's --manifest FILE: leave it out, or give such a file.\n"
+    )
 
 
 def test_labels_that_the_model_cannot_give_are_refused(run, tmp_path, capsys):

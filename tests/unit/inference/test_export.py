@@ -148,6 +148,12 @@ def test_an_interrupted_export_leaves_nothing_new_and_what_was_there_before(arti
     assert [path.name for path in artifact.folder.glob("*onnx*")] == ["onnx"]
     assert load(artifact.folder).backend == "onnx"
 
+    (artifact.folder / "onnx").rename(artifact.folder / ".onnx.before")  # as a kill at the worst moment leaves it
+    with pytest.raises(KeyboardInterrupt):
+        export(artifact, model_examples(artifact), int8=True)
+    assert {path: path.stat().st_mtime_ns for path in (artifact.folder / "onnx").iterdir()} == before
+    assert [path.name for path in artifact.folder.glob("*onnx*")] == ["onnx"]
+
 
 @pytest.mark.parametrize("library", ["onnx", "onnxscript"])
 def test_a_missing_library_is_named_and_an_earlier_export_stays(

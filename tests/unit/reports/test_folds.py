@@ -319,16 +319,17 @@ def test_a_flipped_label_is_the_suspect(make_fold, multirun):
 
 
 def test_models_that_are_wrong_about_most_documents_call_no_label_wrong(make_fold, multirun):
+    pytest.importorskip("cleanlab")
     for number in range(3):
         make_fold(number, wrong=20)
     results, text = written(multirun)
     assert results["oof"]["accuracy"] < 0.5
     assert results["suspect_labels"] is None
     assert not (multirun / "kfold/suspect_labels.csv").exists()
-    assert " ".join(text.split()).count(
+    assert (
         f"Suspect labels were not looked for: the models are right about {results['oof']['accuracy']:.0%} of the "
         "documents that they have not seen, and those that are wrong about most cannot tell whose label is wrong."
-    )
+    ) in " ".join(text.split())
 
 
 def test_without_cleanlab_the_summary_says_how_to_get_it(make_fold, multirun, monkeypatch):
