@@ -5,8 +5,7 @@
 There is no peer and no claim. `--documents` files of the manifest (chosen by a seed) are read in one worker process and
 in as many as there are cores, after a first time that brings them into the cache of the system; cut into tokens of
 MiniLM's vocabulary at 512 tokens; and searched for near-copies. Memory is what `doctune prepare` holds at its peak with
-`--most` files, above what it holds with a tenth of them, when all there is to read and compare is in the cache already,
-per document. Needs Linux.
+`--most` files, above what it holds with half of them, when they have been prepared before, per document. Needs Linux.
 """
 
 from __future__ import annotations
@@ -71,22 +70,27 @@ def main() -> int:
         print(f"near-copies: {len(texts) / (time.perf_counter() - started):,.0f} documents/s", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         cache, most = Path(scratch), min(args.most, len(everything))
-        for count in (most, most // 10):
-            _peak_mb(args.manifest, cache, count)  # fills the cache
+        header, *rows = args.manifest.read_text(encoding="utf-8").splitlines(keepends=True)
+        random.Random(0).shuffle(rows)
+        small, large = Path(scratch) / "small.csv", Path(scratch) / "large.csv"
+        for manifest, count in {large: most, small: most // 2}.items():
+            manifest.write_text("".join([header, *rows[:count]]), encoding="utf-8")
+            _peak_mb(manifest, cache)  # fills the cache
         print(f"disk: {_size(cache / 'texts') / most:,.0f} bytes of text for a document")
-        few, many = (_peak_mb(args.manifest, cache, count) for count in (most // 10, most))
+        print(f"disk: {_size(cache / 'corpora') / (1.5 * most):,.0f} bytes of records for a document")
+        few, many = _peak_mb(small, cache), _peak_mb(large, cache)
         print(
-            f"memory of doctune prepare: {many:,.0f} MB with {most:,} files, {few:,.0f} MB with a tenth of them: "
-            f"{(many - few) * 1e3 / (0.9 * most):,.1f} kB a document"
+            f"memory of doctune prepare: {many:,.0f} MB with {most:,} files, {few:,.0f} MB with half of them: "
+            f"{(many - few) * 2**20 / (0.5 * most):,.0f} bytes a document"
         )
     return 0
 
 
-def _peak_mb(manifest: Path, cache: Path, documents: int) -> float:
+def _peak_mb(manifest: Path, cache: Path) -> float:
     """The peak of the memory of one `doctune prepare`, without mapped files."""
     command = [
         sys.executable, "-m", "doctune.cli.main", "prepare", f"data.manifest={manifest.resolve()}",
-        f"data.cache_dir={cache}", f"data.max_documents={documents}", f"data.max_length={MAX_LENGTH}",
+        f"data.cache_dir={cache}", f"data.max_length={MAX_LENGTH}",
         "split.small_classes=drop", "data.max_unusable=0.5", f"hydra.run.dir={cache / 'run'}",
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -104,16 +104,16 @@ def _audit(args: argparse.Namespace) -> Audit:
     splits = _read_splits(args.splits) if args.splits else []
     settings = ExtractSettings(max_chars=args.max_chars or chars_for_window(args.max_length))
     store = TextStore(args.cache, settings.key())
-    ungrouped, left_out = read_documents(
+    read = read_documents(
         _read(args), store, lambda paths: _extract(paths, settings), args.min_confidence, on_wait=_say_waiting
     )
-    documents, groups = group_documents(ungrouped, store, args.threshold)
+    documents, groups = group_documents(read.documents, store, args.threshold)
     return audit_corpus(
         documents,
         store.texts([document.content for document in documents]),
         groups,
         source=str(args.manifest),
-        left_out=left_out,
+        left_out=read.left_out,
         splits=splits,
         labels=_class_folders(args.manifest),
         settings=AuditSettings(args.max_length, special_tokens, settings.max_chars),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -41,17 +41,23 @@ def write_account(rows: Iterable[AccountRow], path: Path) -> None:
         writer.writerows(map(attrgetter(*names), rows))
 
 
-def totals(rows: Sequence[AccountRow], conflicts: dict[str, tuple[str, ...]]) -> dict[str, Any]:
+def totals(rows: Iterable[AccountRow], conflicts: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Totals of an account: parts, reasons, classes per part, duplicates, documents under two labels."""
-    used = [row for row in rows if row.part != LEFT_OUT]
-    members = Counter(row.group for row in used)
+    parts: Counter[str] = Counter(dict.fromkeys((*PARTS, LEFT_OUT), 0))
+    reasons: Counter[str] = Counter()
+    members: Counter[str] = Counter()
     class_counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in used:
-        class_counts[row.part][row.label] += 1
+    for row in rows:
+        parts[row.part] += 1
+        if row.part == LEFT_OUT:
+            reasons[row.status] += 1
+        else:
+            members[row.group] += 1
+            class_counts[row.part][row.label] += 1
     return {
-        "rows": len(rows),
-        "parts": {part: sum(row.part == part for row in rows) for part in (*PARTS, LEFT_OUT)},
-        "left_out_reasons": dict(Counter(row.status for row in rows if row.part == LEFT_OUT).most_common()),
+        "rows": parts.total(),
+        "parts": dict(parts),
+        "left_out_reasons": dict(reasons.most_common()),
         "class_counts": {part: dict(sorted(class_counts[part].items())) for part in PARTS},
         "duplicate_groups": sum(count > 1 for count in members.values()),
         "duplicate_documents": sum(count for count in members.values() if count > 1),

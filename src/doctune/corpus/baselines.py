@@ -29,7 +29,7 @@ from doctune.text.groups import bounded_groups
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-    from doctune.corpus.prepare import Corpus
+    from doctune.corpus.file_corpus import Corpus
     from doctune.labels import Labels
 
 # Raise it when the same documents may get other predictions.
@@ -72,7 +72,7 @@ def judge_baselines(corpus: Corpus, run: Path, *, max_chars: int | None = MAX_CH
     from doctune.corpus.store import mark_used  # it needs pyarrow, and who predicts with a forest needs neither
 
     train, val, test = (corpus.part(part) for part in ("train", "val", "test"))
-    train_ids = np.asarray(corpus.label_ids(train), dtype=np.int64)
+    train_ids = corpus.label_ids(train)
     folder = corpus.store.cache / "baselines" / _key(corpus, max_chars)
     kept = folder / "tfidf_svm.npz"
     if not kept.exists():
@@ -87,9 +87,7 @@ def judge_baselines(corpus: Corpus, run: Path, *, max_chars: int | None = MAX_CH
 
 def _key(corpus: Corpus, max_chars: int | None) -> str:
     """All that the SVM's predictions depend on."""
-    from doctune.corpus.prepare import fingerprint
-
-    texts = f"{corpus.store.folder.name} {fingerprint(corpus.documents)} {max_chars}"
+    texts = f"{corpus.store.folder.name} {corpus.fingerprint} {max_chars}"
     return hashlib.sha256(f"{_VERSION} {version('scikit-learn')} {texts}".encode()).hexdigest()[:16]
 
 
@@ -102,7 +100,7 @@ def add_baselines(corpus: Corpus, run: Path, baselines: Sequence[Baseline]) -> N
         baselines: what they predict for the corpus's validation and test documents.
     """
     val, test = (corpus.part(part) for part in ("val", "test"))
-    val_ids, test_ids = (np.asarray(corpus.label_ids(part), dtype=np.int64) for part in (val, test))
+    val_ids, test_ids = corpus.label_ids(val), corpus.label_ids(test)
     file = run / "data" / "baselines.json"
     judged = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     ids = [document.id for document in test]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
@@ -121,7 +121,7 @@ def cut_documents(
     tokenizer: Tokenizer,
     settings: ChunkSettings,
     source: str,
-    contents: Sequence[str],
+    contents: Iterable[str],
     texts: Sequence[str],
 ) -> ChunkTokens:
     """The chunks of `texts`, from the cache where the same tokenizer has cut the same contents before.
@@ -167,7 +167,7 @@ def _chunks(count: int) -> str:
     return "1 chunk" if count == 1 else f"{count:,} chunks"
 
 
-def _key(tokenizer: Tokenizer, settings: ChunkSettings, source: str, contents: Sequence[str]) -> str:
+def _key(tokenizer: Tokenizer, settings: ChunkSettings, source: str, contents: Iterable[str]) -> str:
     shaped_by = [source, asdict(settings), definition(tokenizer, settings.chunk_length)]
     digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True).encode())
     for content in contents:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from doctune.corpus.duplicates import conflicting_groups
@@ -14,6 +16,7 @@ from doctune.files import written_whole
 
 MERGED_LABEL = "other"
 _EXAMPLES = 3
+_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,26 @@ def divide(documents: Sequence[LabelledDocument], settings: SplitSettings) -> Di
     return Division(tuple(with_parts(kept, settings, only_train)), tuple(left_out), conflicts, merged)
 
 
-def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
+def fingerprint(documents: Iterable[LabelledDocument]) -> str:
+    """What identifies documents, their labels, parts and contents; not where they lie."""
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(f"{document.id}\0{document.label}\0{document.part}\0{document.content}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def write_splits(documents: Iterable[LabelledDocument], path: Path) -> None:
     """Write `splits.parquet`, from which another run can take the same parts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {name: [getattr(d, name) for d in documents] for name in ("id", "path", "label", "group", "part")}
-    table = pa.table({**columns, "fold": pa.array([d.fold for d in documents], pa.int32())})
-    with written_whole(path) as temporary:
-        pq.write_table(table, temporary)
+    texts = ("id", "path", "label", "group", "part")
+    schema = pa.schema([*((name, pa.string()) for name in texts), ("fold", pa.int32())])
+    iterator = iter(documents)
+    with written_whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        while some := list(islice(iterator, _ROWS_AT_ONCE)):
+            columns = {name: [getattr(document, name) for document in some] for name in schema.names}
+            writer.write_table(pa.table(columns, schema=schema))
 
 
 def with_parts(

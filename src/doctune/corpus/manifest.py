@@ -9,6 +9,7 @@ source as a whole (missing, undecodable, without the columns, with one class) is
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -78,11 +79,18 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All rows of a source, used and rejected, each in the order of the source."""
+    """All rows of a source, used and rejected, each in the order of the source.
 
-    rows: tuple[Row, ...]
-    rejected: tuple[Rejected, ...]
+    Attributes:
+        key: identifies the rows, used and rejected.
+        holds_texts: whether the source holds the texts itself, so that `rows` name the files that were made of them.
+    """
+
+    rows: Sequence[Row]
+    rejected: Sequence[Rejected]
     source: Path
+    key: str
+    holds_texts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,7 @@ def read_manifest(
     source, columns = Path(source), columns or ManifestColumns()
     if query and source.suffix.lower() not in SQLITE_SUFFIXES:
         raise ConfigError(f"data.query is for SQLite files, and {source} is none; leave it out.")
+    holds_texts = False
     if source.is_dir():
         rows, rejected = _read_folder(source)
     else:
@@ -139,11 +148,12 @@ def read_manifest(
             place: _Place = _NamedFile(columns.path, Path(os.path.abspath(base)))
         else:
             place = _KeptText(columns.text, inline_folder(_required(texts, source, columns), source))
+            holds_texts = True
         rows, rejected = _judge_all(table.records, columns, place)
     rows, repeats = _without_repeats(rows)
     rejected = sorted([*rejected, *repeats], key=lambda bad: bad.line)
     _require_classes(source, rows, rejected, columns, min_classes)
-    return Manifest(tuple(rows), tuple(rejected), source)
+    return Manifest(tuple(rows), tuple(rejected), source, _key(rows, rejected), holds_texts)
 
 
 # --- sources -----------------------------------------------------------------------------------------------------
@@ -513,6 +523,16 @@ def _require_classes(
         raise DataError(
             f"{source} {where} only {classes} ({', '.join(labels)}); a classifier needs {max(min_classes, 2)} or more."
         )
+
+
+def _key(rows: Iterable[Row], rejected: Iterable[Rejected]) -> str:
+    digest = hashlib.sha256()
+    for row in rows:
+        line = f"{row.path}\0{row.label}\0{row.confidence}\0{row.line}\n"
+        digest.update(line.encode("utf-8", "surrogatepass"))
+    for bad in rejected:
+        digest.update(repr(bad).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,112 +5,116 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from heapq import heappush, heappushpop
 
-from doctune.corpus.account import LEFT_OUT, AccountRow, totals, write_account
-from doctune.corpus.division import MERGED_LABEL, Division, LabelledDocument, SplitSettings, divide, write_splits
+from doctune import __version__
+from doctune.corpus.account import LEFT_OUT, AccountRow
+from doctune.corpus.division import MERGED_LABEL, Division, LabelledDocument, SplitSettings, divide
 from doctune.corpus.duplicates import DuplicateGroups
+from doctune.corpus.file_corpus import Corpus, save_corpus, saved_corpus
 from doctune.corpus.grouping import groups_of
 from doctune.corpus.manifest import Manifest, Row
-from doctune.corpus.splits import MIN_GROUPS, PARTS
-from doctune.corpus.store import Entry, Extract, Texts, TextStore
+from doctune.corpus.splits import MIN_GROUPS
+from doctune.corpus.store import Entry, Extract, TextStore, problem_of
 from doctune.errors import DataError
-from doctune.files import write_json
-from doctune.labels import Labels
 
 log = logging.getLogger(__name__)
 
+# Raise it when the same rows with the same contents may give another corpus.
+_VERSION = 1
+
 
 @dataclass(frozen=True)
-class Corpus:
-    """Everything that training needs to know of the documents; the texts stay on disk.
+class PrepareSettings:
+    """How a manifest becomes a corpus.
 
-    `groups` are those of the documents, in their order; `conflicts` are the texts under more than one label, with those
-    labels.
+    Attributes:
+        min_confidence: rows below it are left out.
+        max_unusable: the share of rows that may have no text.
+        duplicate_threshold: see `duplicates.duplicate_groups`.
+        split: how documents are divided.
+        max_documents: about so many rows are sampled; None: all.
     """
 
-    source: Path
-    documents: tuple[LabelledDocument, ...]
-    groups: DuplicateGroups
-    account: tuple[AccountRow, ...]
-    conflicts: dict[str, tuple[str, ...]]
-    store: TextStore
-
-    @cached_property
-    def labels(self) -> Labels:
-        """The labels that occur."""
-        return Labels.from_values(document.label for document in self.documents)
-
-    def part(self, name: str) -> tuple[LabelledDocument, ...]:
-        """The documents of "train", "val" or "test"."""
-        return tuple(document for document in self.documents if document.part == name)
-
-    def texts(self, documents: Sequence[LabelledDocument]) -> Texts:
-        """The texts of some documents, read when asked for."""
-        return self.store.texts([document.content for document in documents])
-
-    def label_ids(self, documents: Sequence[LabelledDocument]) -> list[int]:
-        """The label ids of some documents."""
-        return self.labels.encode([document.label for document in documents])
-
-    def write(self, folder: Path, findings: Mapping[str, Any]) -> None:
-        """Write `labels.json`, `splits.parquet`, `account.csv` and `audit.json`, which has `findings` too."""
-        write_json(folder / "labels.json", list(self.labels.names))
-        write_account(self.account, folder / "account.csv")
-        write_json(folder / "audit.json", totals(self.account, self.conflicts) | dict(findings))
-        write_splits(self.documents, folder / "splits.parquet")
-
-    def left_out(self) -> list[AccountRow]:
-        """The rows of the account that are in no part."""
-        return [row for row in self.account if row.part == LEFT_OUT]
+    min_confidence: float
+    max_unusable: float
+    duplicate_threshold: float
+    split: SplitSettings
+    max_documents: int | None = None
 
 
-def fingerprint(documents: Sequence[LabelledDocument]) -> str:
-    """What identifies documents, their labels, parts and contents; not where they lie."""
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(f"{document.id}\0{document.label}\0{document.part}\0{document.content}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def prepare(
-    manifest: Manifest,
-    store: TextStore,
-    extract: Extract,
-    *,
-    min_confidence: float,
-    max_unusable: float,
-    duplicate_threshold: float,
-    split: SplitSettings,
-    max_documents: int | None = None,
-) -> Corpus:
+def prepare(manifest: Manifest, store: TextStore, extract: Extract, settings: PrepareSettings) -> Corpus:
     """Extract, group and split the documents of a manifest, or of a sample of it.
+
+    Where the same rows with the same contents have been prepared before, the corpus is taken from the cache, and
+    memory does not grow with it.
 
     Raises:
         DataError: too many unusable rows, fewer than two classes, or classes too small for the split.
     """
-    ungrouped, left_out = read_documents(manifest, store, extract, min_confidence, _say_waiting, max_documents)
-    _refuse_too_many_unusable(manifest, left_out, len(ungrouped), max_unusable)
-    documents, groups = group_documents(ungrouped, store, duplicate_threshold)
+    chosen = _chosen(manifest.rows, settings.min_confidence, settings.max_documents)
+    contents = (
+        found if isinstance(found, str) else problem_of(found) for found in store.contents(row.path for row in chosen)
+    )
+    corpus = saved_corpus(store, _key(manifest, store, settings, contents), manifest.source)
+    if corpus is None:
+        key = _prepare(manifest, store, extract, settings)
+        corpus = saved_corpus(store, key, manifest.source)
+        assert corpus is not None, "it has just been saved"
+    if corpus.merged:
+        log.info("Too small, now part of %r: %s.", MERGED_LABEL, ", ".join(corpus.merged))
+    return corpus
+
+
+def _prepare(manifest: Manifest, store: TextStore, extract: Extract, settings: PrepareSettings) -> str:
+    """Save the corpus, and give the key under which it is."""
+    read = read_documents(manifest, store, extract, settings.min_confidence, _say_waiting, settings.max_documents)
+    _refuse_too_many_unusable(manifest, read.left_out, len(read.documents), settings.max_unusable)
+    documents, groups = group_documents(read.documents, store, settings.duplicate_threshold)
     try:
-        division = divide(documents, split)
+        division = divide(documents, settings.split)
     except DataError as error:
-        if max_documents is None or split.file is not None:  # whose mistakes are not those of a sample
-            raise
+        if settings.max_documents is None or settings.split.file is not None:
+            raise  # a saved split's mistakes are not those of a sample
         raise DataError(
-            f"{error} (data.max_documents={max_documents} reads a sample, in which copies of a text count once: raise "
-            "it, or leave it out.)"
+            f"{error} (data.max_documents={settings.max_documents} reads a sample, in which copies of a text count "
+            "once: raise it, or leave it out.)"
         ) from error
-    if division.merged:
-        log.info("Too small, now part of %r: %s.", MERGED_LABEL, ", ".join(division.merged))
     places = {document.id: place for place, document in enumerate(documents)}
     kept = groups.only([places[document.id] for document in division.documents])
-    account = _account(left_out, division, {document.id: document.label for document in documents})
-    return Corpus(manifest.source, division.documents, kept, tuple(account), dict(division.conflicts), store)
+    account = _account(read.left_out, division, {document.id: document.label for document in documents})
+    # Of what has been read, which need not be what was there a moment ago.
+    key = _key(manifest, store, settings, read.contents)
+    save_corpus(store, key, division, kept.pairs, account)
+    return key
+
+
+def _key(manifest: Manifest, store: TextStore, settings: PrepareSettings, contents: Iterable[str]) -> str:
+    """All that a corpus depends on."""
+    file = settings.split.file
+    split = hashlib.sha256(file.read_bytes()).hexdigest() if file is not None and file.is_file() else None
+    parts = [_VERSION, __version__, manifest.key, store.folder.name, settings, split]
+    digest = hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass"))
+    for content in contents:
+        digest.update(f"{content}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class ReadDocuments:
+    """What has been read of the rows of a manifest.
+
+    Attributes:
+        documents: those with text, in the order of their paths.
+        left_out: a row of the account for everything else.
+        contents: the SHA-256 of each file that was to be read, in the order of the rows, or why it could not be.
+    """
+
+    documents: list[LabelledDocument]
+    left_out: list[AccountRow]
+    contents: list[str]
 
 
 def read_documents(
@@ -120,8 +124,8 @@ def read_documents(
     min_confidence: float,
     on_wait: Callable[[], None] | None = None,
     max_documents: int | None = None,
-) -> tuple[list[LabelledDocument], list[AccountRow]]:
-    """The usable documents in path order, not grouped yet, and a row of the account for everything else.
+) -> ReadDocuments:
+    """The documents of a manifest, not grouped yet.
 
     `on_wait` is called where another process is filling the store. Only a `sample` is read where `max_documents` is
     given.
@@ -129,9 +133,8 @@ def read_documents(
     Raises:
         DataError: no row reaches `min_confidence`.
     """
-    confident = [row for row in manifest.rows if row.confidence >= min_confidence]
-    _require_rows(manifest, confident, min_confidence)
-    chosen = confident if max_documents is None else sample(confident, max_documents)
+    chosen = list(_chosen(manifest.rows, min_confidence, max_documents))
+    _require_rows(manifest, chosen, min_confidence)
     entries = store.fill([row.path for row in chosen], extract, on_wait)
     read = list(zip(chosen, entries, strict=True))
     left_out = [AccountRow(r.path, r.label, LEFT_OUT, "rejected", r.reason, "") for r in manifest.rejected]
@@ -142,31 +145,46 @@ def read_documents(
     lines = {row.line for row in chosen}
     left_out += [
         AccountRow(str(row.path), row.label, LEFT_OUT, "not_sampled", f"not in a sample of {max_documents}", "")
-        for row in confident
-        if row.line not in lines
+        for row in manifest.rows
+        if row.confidence >= min_confidence and row.line not in lines
     ]
     left_out += [
         AccountRow(str(row.path), row.label, LEFT_OUT, entry.status, entry.reason, "")
         for row, entry in read
         if entry.status != "ok"
     ]
-    return _identify([(row, entry) for row, entry in read if entry.status == "ok"]), left_out
+    documents = _identify([(row, entry) for row, entry in read if entry.status == "ok"])
+    return ReadDocuments(documents, left_out, [entry.content or entry.reason for entry in entries])
 
 
-def sample(rows: Sequence[Row], num_documents: int) -> list[Row]:
+def _chosen(rows: Sequence[Row], min_confidence: float, max_documents: int | None) -> Iterable[Row]:
+    """The rows that are to be read, in order."""
+    return _confident(rows, min_confidence) if max_documents is None else sample(rows, max_documents, min_confidence)
+
+
+def _confident(rows: Sequence[Row], min_confidence: float) -> Iterator[Row]:
+    return (row for row in rows if row.confidence >= min_confidence)
+
+
+def sample(rows: Sequence[Row], num_documents: int, min_confidence: float = 0.0) -> list[Row]:
     """About so many rows, each class in proportion, but never fewer than a split needs; always the same ones.
 
-    They are chosen by a hash of their paths, so that a row's neighbours in the manifest do not matter.
+    They are chosen by a hash of their paths, so that a row's neighbours in the manifest do not matter. Memory grows
+    with the sample, not with `rows`.
     """
-    share = num_documents / len(rows)
-    counts = Counter(row.label for row in rows)
-    left = {label: max(MIN_GROUPS, round(share * count)) for label, count in counts.items()}
-    chosen = set()
-    for row in sorted(rows, key=lambda row: hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).digest()):
-        if left[row.label] > 0:
-            left[row.label] -= 1
-            chosen.add(row.line)
-    return [row for row in rows if row.line in chosen]
+    counts = Counter(row.label for row in _confident(rows, min_confidence))
+    share = num_documents / max(1, counts.total())
+    wanted = {label: max(MIN_GROUPS, round(share * count)) for label, count in counts.items()}
+    chosen: dict[str, list[tuple[int, int]]] = {label: [] for label in counts}  # heaps: the largest hash stands first
+    for row in _confident(rows, min_confidence):
+        digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).digest()
+        heap, entry = chosen[row.label], (-int.from_bytes(digest, "big"), row.line)
+        if len(heap) < wanted[row.label]:
+            heappush(heap, entry)
+        else:
+            heappushpop(heap, entry)
+    lines = {line for heap in chosen.values() for _, line in heap}
+    return [row for row in _confident(rows, min_confidence) if row.line in lines]
 
 
 def group_documents(
@@ -232,11 +250,3 @@ def _account(left_out: Sequence[AccountRow], division: Division, given_labels: M
 def _remark(document: LabelledDocument, given_label: str) -> str:
     merged = f"its class {given_label} was too small" if given_label != document.label else ""
     return "; ".join(part for part in (merged, document.remark) if part)
-
-
-def describe_account(corpus: Corpus) -> str:
-    """One line of totals: "80 train, 10 val, 10 test; left out: 3 empty, 1 damaged"."""
-    parts = ", ".join(f"{len(corpus.part(part))} {part}" for part in PARTS)
-    reasons = Counter(row.status for row in corpus.left_out())
-    left_out = ", ".join(f"{count} {status}" for status, count in reasons.most_common())
-    return f"{parts}; left out: {left_out or 'none'}"

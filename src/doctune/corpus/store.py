@@ -2,6 +2,7 @@
 
     <cache>/files.sqlite                    path, size, modification time -> SHA-256 of the content
     <cache>/texts/<settings>/part-*.arrow   sealed texts, one row per content
+    <cache>/texts/<settings>/index-*/       the contents of all parts, sorted, and where each stands
     <cache>/texts/<settings>/journal.sqlite texts read since the last seal; what a killed run leaves for the next one
 
 A file whose path, size and modification time are known is not opened again, and a content that was extracted under
@@ -19,15 +20,20 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from doctune.documents import Document
 from doctune.errors import ArtifactError
 from doctune.files import written_whole
 
+Value = TypeVar("Value")
 Extract = Callable[[Sequence[Path]], Iterator[Document]]
 
 _SCHEMA = pa.schema(
@@ -39,14 +45,17 @@ _SCHEMA = pa.schema(
         ("text", pa.large_string()),
     ]
 )
+# Half of a SHA-256: two files never share one.
+_KEY = np.dtype("S16")
 _HASH_BLOCK_BYTES = 1 << 20
 # Looked up in one query; SQLite allows 999 parameters everywhere.
 _HASHES_AT_ONCE = 500
+_CONTENTS_AT_ONCE = 4096
 _CHARS_PER_PART = 64 * 1024 * 1024
 JOURNAL = "journal.sqlite"
 # The folders of the cache whose entries `prune` may remove.
 CACHE_KINDS = (
-    *("rows", "texts", "tokens", "chunks", "questions", "features"),
+    *("rows", "manifests", "texts", "corpora", "tokens", "chunks", "questions", "features"),
     *("groups", "audits", "vocabularies", "baselines"),
 )
 
@@ -62,9 +71,14 @@ class Entry:
 
 
 class Texts(Sequence[str]):
-    """A lazy view of stored texts: each is read from the memory map when asked for."""
+    """A lazy view of stored texts: each is read from the memory map when asked for.
 
-    def __init__(self, tables: list[pa.Table], places: Sequence[tuple[int, int]]) -> None:
+    Args:
+        tables: the parts.
+        places: the part and the row of each text, shape (N, 2).
+    """
+
+    def __init__(self, tables: Sequence[pa.Table], places: NDArray[np.int32]) -> None:
         self._columns = [table.column("text").chunk(0) for table in tables]
         self._places = places
 
@@ -89,27 +103,43 @@ class TextStore:
         self.folder = cache / "texts" / hashlib.sha256(settings_key.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         mark_used(self.folder)
-        self._tables: list[pa.Table] = []
-        self._places: dict[str, tuple[int, int]] = {}
-        self._opened: set[str] = set()
+        self._tables: dict[str, pa.Table] = {}
+        self._keys = np.empty(0, _KEY)
+        self._key_places = np.empty((0, 2), np.int32)
 
     def fill(self, paths: Sequence[Path], extract: Extract, on_wait: Callable[[], None] | None = None) -> list[Entry]:
         """Read what the store does not hold yet and describe every path, in order.
 
         One process fills at a time; a second one waits (`on_wait` is called once) and then finds the work done.
         """
-        contents = FileHashes(self.cache / "files.sqlite").of(paths)
+        contents = list(self.contents(paths))
         with self._lock(on_wait):
             self._seal()
             self._read_missing(paths, contents, extract)
             self._seal()
         names = ("status", "reason", "format")
-        columns = [[table.column(name).to_pylist() for name in names] for table in self._tables]
-        return [self._entry(content, columns) for content in contents]
+        columns = [[table.column(name).to_pylist() for name in names] for table in self._tables.values()]
+        places = self._places([content for content in contents if isinstance(content, str)])
+        rows = ([column[row] for column in columns[part]] for part, row in places.tolist())
+        return [Entry(content, *next(rows)) if isinstance(content, str) else _unread(content) for content in contents]
 
-    def texts(self, contents: Sequence[str]) -> Texts:
-        """The texts of contents that `fill` has described, in order."""
-        return Texts(self._tables, [self._places[content] for content in contents])
+    def contents(self, paths: Iterable[Path | str]) -> Iterator[str | OSError]:
+        """The SHA-256 of each file in order, or the error that kept it from being read."""
+        return FileHashes(self.cache / "files.sqlite").of(paths)
+
+    def holds(self, contents: Iterable[str]) -> bool:
+        """Whether all of these contents have been read."""
+        self._map_parts()
+        return next(self._unknown(contents), None) is None
+
+    def texts(self, contents: Iterable[str]) -> Texts:
+        """The texts of contents that are in the store, in order.
+
+        Raises:
+            KeyError: one is not.
+        """
+        self._map_parts()
+        return Texts([*self._tables.values()], self._places(contents))
 
     @contextlib.contextmanager
     def _lock(self, on_wait: Callable[[], None] | None) -> Iterator[None]:
@@ -126,7 +156,8 @@ class TextStore:
             lock.release()
 
     def _read_missing(self, paths: Sequence[Path], contents: Sequence[str | OSError], extract: Extract) -> None:
-        missing = {c: p for c, p in zip(contents, paths, strict=True) if isinstance(c, str) and c not in self._places}
+        path_of = {content: path for content, path in zip(contents, paths, strict=True) if isinstance(content, str)}
+        missing = {content: path_of[content] for content in self._unknown(path_of)}
         if not missing:
             return
         documents = extract(list(missing.values()))
@@ -148,8 +179,9 @@ class TextStore:
         self._map_parts()
         if (self.folder / JOURNAL).exists():
             with contextlib.closing(self._journal()) as journal:
+                unknown = {*self._unknown(content for (content,) in journal.execute("SELECT content FROM texts"))}
                 rows = journal.execute("SELECT * FROM texts ORDER BY content")
-                self._write_parts(row for row in rows if row[0] not in self._places)
+                self._write_parts(row for row in rows if row[0] in unknown)
             (self.folder / JOURNAL).unlink()
             self._map_parts()
 
@@ -166,22 +198,56 @@ class TextStore:
                 writer.write_table(pa.table(columns, schema=_SCHEMA))
 
     def _map_parts(self) -> None:
-        for part in sorted(self.folder.glob("part-*.arrow")):
-            if part.name in self._opened:
-                continue
-            table = _open_part(part)
-            for row, content in enumerate(table.column("content").to_pylist()):
-                self._places.setdefault(content, (len(self._tables), row))
-            self._tables.append(table)
-            self._opened.add(part.name)
+        parts = sorted(self.folder.glob("part-*.arrow"))
+        if [part.name for part in parts] == [*self._tables]:
+            return
+        self._tables = {part.name: self._tables.get(part.name) or _open_part(part) for part in parts}
+        try:
+            self._map_index()
+        except FileNotFoundError:  # removed meanwhile by another process, which has sealed new parts
+            self._tables = {}
+            self._map_parts()
 
-    def _entry(self, content: str | OSError, columns: Sequence[Sequence[Sequence[str]]]) -> Entry:
-        """What the columns status, reason and format of each table say of a content."""
-        if isinstance(content, OSError):
-            return Entry(None, "unreadable", content.strerror or str(content), "")
-        table, row = self._places[content]
-        status, reason, file_format = (column[row] for column in columns[table])
-        return Entry(content, status, reason, file_format)
+    def _map_index(self) -> None:
+        """Map where the contents of all parts stand; work it out where nobody has."""
+        index = self.folder / f"index-{hashlib.sha256(''.join(self._tables).encode()).hexdigest()[:16]}"
+        if not (index / "keys.npy").exists():  # written last: its presence means that all of it is there
+            keys, places = _index_of([*self._tables.values()])
+            for name, values in {"places.npy": places, "keys.npy": keys}.items():
+                with written_whole(index / name) as temporary, temporary.open("wb") as stream:
+                    np.save(stream, values)
+            for old in self.folder.glob("index-*"):
+                if old != index:
+                    shutil.rmtree(old, ignore_errors=True)  # Windows keeps what another process has mapped
+        self._keys, self._key_places = (np.load(index / name, mmap_mode="r") for name in ("keys.npy", "places.npy"))
+
+    def _places(self, contents: Iterable[str]) -> NDArray[np.int32]:
+        """The part and the row of each content, shape (N, 2).
+
+        Raises:
+            KeyError: one is not in the store.
+        """
+        found = [np.empty((0, 2), np.int32)]
+        for some in _batches(contents, _CONTENTS_AT_ONCE):
+            rows, is_known = self._look_up(some)
+            if not is_known.all():
+                raise KeyError(some[int(is_known.argmin())])
+            found.append(self._key_places[rows])
+        return np.concatenate(found)
+
+    def _unknown(self, contents: Iterable[str]) -> Iterator[str]:
+        """Those that are not in the store."""
+        for some in _batches(contents, _CONTENTS_AT_ONCE):
+            _, is_known = self._look_up(some)
+            yield from (content for content, known in zip(some, is_known.tolist(), strict=True) if not known)
+
+    def _look_up(self, contents: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where in the index each content stands, if it is known, and whether it is; both of shape (N,)."""
+        keys = np.array([_key(content) for content in contents], _KEY)
+        if not len(self._keys):
+            return np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
+        rows = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        return rows, self._keys[rows] == keys
 
 
 class FileHashes:
@@ -190,24 +256,19 @@ class FileHashes:
     def __init__(self, database: Path) -> None:
         self._database = database
 
-    def of(self, paths: Sequence[Path]) -> list[str | OSError]:
+    def of(self, paths: Iterable[Path | str]) -> Iterator[str | OSError]:
         """The content hash of each path in order, or the error that kept it from being read."""
         with contextlib.closing(sqlite3.connect(self._database, timeout=60)) as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS files (path PRIMARY KEY, size INTEGER, mtime_ns INTEGER, content)"
             )
-            return self._all(connection, paths)
-
-    def _all(self, connection: sqlite3.Connection, paths: Sequence[Path]) -> list[str | OSError]:
-        hashes: list[str | OSError] = []
-        here = os.getcwd()
-        for start in range(0, len(paths), _HASHES_AT_ONCE):
-            names = [os.path.join(here, path) for path in paths[start : start + _HASHES_AT_ONCE]]
-            known = self._known(connection, names)
-            for name in names:
-                hashes.append(self._one(connection, name, known))
-            connection.commit()
-        return hashes
+            here = os.getcwd()
+            for some in _batches(paths, _HASHES_AT_ONCE):
+                names = [os.path.join(here, path) for path in some]
+                known = self._known(connection, names)
+                hashes = [self._one(connection, name, known) for name in names]
+                connection.commit()
+                yield from hashes
 
     def _known(self, connection: sqlite3.Connection, names: Sequence[str]) -> dict[bytes, tuple[int, int, str]]:
         marks = ",".join("?" * len(names))
@@ -242,6 +303,34 @@ def _sha256(name: str) -> str:
         while block := stream.read(_HASH_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _unread(error: OSError) -> Entry:
+    return Entry(None, "unreadable", problem_of(error), "")
+
+
+def problem_of(error: OSError) -> str:
+    """Why a file cannot be read."""
+    return error.strerror or str(error)
+
+
+def _key(content: str) -> bytes:
+    return bytes.fromhex(content[:32])
+
+
+def _index_of(tables: Sequence[pa.Table]) -> tuple[NDArray[np.bytes_], NDArray[np.int32]]:
+    """The keys of all contents, sorted, shape (N,), with part and row of each, shape (N, 2); equal keys by part."""
+    keys = np.concatenate([np.array([_key(c) for c in t.column("content").to_pylist()], _KEY) for t in tables])
+    parts = np.repeat(np.arange(len(tables), dtype=np.int32), [len(table) for table in tables])
+    rows = np.concatenate([np.arange(len(table), dtype=np.int32) for table in tables])
+    order = np.argsort(keys, kind="stable")
+    return keys[order], np.stack([parts, rows], axis=1)[order]
+
+
+def _batches(values: Iterable[Value], size: int) -> Iterator[list[Value]]:
+    iterator = iter(values)
+    while some := list(islice(iterator, size)):
+        yield some
 
 
 def _open_part(part: Path) -> pa.Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def tokenise(
     tokenizer: Tokenizer,
     max_length: int,
     source: str,
-    contents: Sequence[str],
+    contents: Iterable[str],
     texts: Sequence[str],
     windows: int = 1,
 ) -> Tokens:
@@ -86,7 +86,7 @@ def tokenise(
     return Tokens(folder)
 
 
-def _key(tokenizer: Tokenizer, max_length: int, windows: int, source: str, contents: Sequence[str]) -> str:
+def _key(tokenizer: Tokenizer, max_length: int, windows: int, source: str, contents: Iterable[str]) -> str:
     digest = hashlib.sha256(json.dumps([source, windows, definition(tokenizer, max_length)], sort_keys=True).encode())
     for content in contents:
         digest.update(content.encode())

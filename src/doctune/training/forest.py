@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from doctune.corpus.baselines import Baseline, add_baselines
-from doctune.corpus.prepare import Corpus
+from doctune.corpus.file_corpus import Corpus
 from doctune.inference.forest import FOREST_FILE, Forest, ForestSettings, fit_forest
 from doctune.training import config as schema
 
@@ -35,7 +35,7 @@ def grow_forest(config: schema.Config, corpus: Corpus, run: Path, max_chars: int
     train = corpus.part("train")
     settings = ForestSettings(config.cascade.trees, config.cascade.max_features, max_chars, config.seed)
     begun = time.monotonic()
-    forest = fit_forest(corpus.texts(train), corpus.label_ids(train), corpus.labels, settings)
+    forest = fit_forest(corpus.texts(train), corpus.label_ids(train).tolist(), corpus.labels, settings)
     forest.save(path)
     val, test = (_predicted(forest, corpus, part) for part in ("val", "test"))
     add_baselines(corpus, run, [Baseline(NAME, val, test)])

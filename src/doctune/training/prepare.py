@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from doctune.corpus.chunk_tokens import cut_documents, describe_chunks, describe_truncation
-from doctune.corpus.prepare import Corpus, describe_account
+from doctune.corpus.file_corpus import Corpus, describe_account
 from doctune.corpus.question_lengths import analyse_lengths, describe_lengths
 from doctune.corpus.question_tokens import tokenise_questions
 from doctune.corpus.store import prune
@@ -51,7 +51,7 @@ def _prepare_files(config: Config, run: Path) -> None:
 def _cut(config: Config, data: ChunksConfig, corpus: Corpus) -> None:
     from doctune.training.tasks.classification import encoder  # the tokenizer wants torch
 
-    contents, texts = [document.content for document in corpus.documents], corpus.texts(corpus.documents)
+    contents, texts = corpus.documents.values("content"), corpus.texts(corpus.documents)
     source, settings = encoder(config, corpus), sources.chunk_settings(data)
     tokens = cut_documents(Path(data.cache_dir), source.backend, settings, corpus.store.folder.name, contents, texts)
     log.info("Chunks: %s They are in %s.", describe_chunks(tokens), tokens.folder)

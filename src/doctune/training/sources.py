@@ -13,9 +13,11 @@ from typing import Any, cast
 from doctune import __version__
 from doctune.corpus.audit import audit_corpus
 from doctune.corpus.division import SplitSettings
+from doctune.corpus.file_corpus import Corpus
 from doctune.corpus.findings.lengths import AuditSettings
-from doctune.corpus.manifest import Manifest, ManifestColumns, read_manifest
-from doctune.corpus.prepare import Corpus, prepare
+from doctune.corpus.manifest import Manifest, ManifestColumns
+from doctune.corpus.prepare import PrepareSettings, prepare
+from doctune.corpus.saved_manifest import saved_manifest
 from doctune.corpus.store import TextStore, mark_used
 from doctune.documents import Document
 from doctune.errors import ConfigError
@@ -43,8 +45,7 @@ def manifest(data: schema.FileContentConfig) -> Manifest:
     """The rows of the manifest."""
     columns = ManifestColumns(data.path_column, data.label_column, data.confidence_column, data.text_column)
     root = Path(data.root) if data.root else None
-    texts = Path(data.cache_dir) / "rows"
-    return read_manifest(Path(data.manifest), columns=columns, root=root, query=data.query, texts=texts)
+    return saved_manifest(Path(data.cache_dir), Path(data.manifest), columns=columns, root=root, query=data.query)
 
 
 def extract_settings(data: schema.FileContentConfig) -> ExtractSettings:
@@ -80,16 +81,10 @@ def corpus(
             return _with_progress(extract_on_ray(paths, settings, limits, address=engine.ray_address), len(paths))
         return _with_progress(extract_files(paths, settings, limits, data.extract.workers), len(paths))
 
-    return prepare(
-        rows,
-        TextStore(Path(data.cache_dir), settings.key()),
-        extract,
-        min_confidence=data.min_confidence,
-        max_unusable=data.max_unusable,
-        duplicate_threshold=data.duplicate_threshold,
-        split=split_settings(split),
-        max_documents=data.max_documents,
+    how = PrepareSettings(
+        data.min_confidence, data.max_unusable, data.duplicate_threshold, split_settings(split), data.max_documents
     )
+    return prepare(rows, TextStore(Path(data.cache_dir), settings.key()), extract, how)
 
 
 def _with_progress(documents: Iterable[Document], total: int) -> Iterator[Document]:
@@ -120,16 +115,14 @@ def split_settings(split: schema.SplitConfig) -> SplitSettings:
 def audit(data: schema.FileContentConfig, found: Corpus) -> dict[str, Any]:
     """The findings about a corpus, as `doctune audit` has them; from the cache where nothing has changed."""
     settings = AuditSettings(_tokens_read(data), max_chars=extract_settings(data).max_chars)
-    digest = hashlib.sha256(repr([__version__, settings, data.duplicate_threshold]).encode())
-    for row in (*found.account, *found.documents):
-        digest.update(repr(row).encode("utf-8", "surrogateescape"))
-    folder = Path(data.cache_dir) / "audits" / digest.hexdigest()[:16]
+    key = hashlib.sha256(repr([__version__, settings, found.key]).encode()).hexdigest()[:16]
+    folder = Path(data.cache_dir) / "audits" / key
     file = folder / "audit.json"
     if not file.exists():
         texts = found.texts(found.documents)
         left_out = found.left_out()
         findings = audit_corpus(
-            found.documents, texts, found.groups, source=str(found.source), left_out=left_out, settings=settings
+            found.documents, texts, found.groups(), source=str(found.source), left_out=left_out, settings=settings
         )
         write_json(file, {k: v for k, v in findings.to_dict().items() if k not in ("rows", "documents")})
     mark_used(folder)

@@ -162,17 +162,13 @@ class FakeDocument:
     id: str
     text: str
     label: str
-    part: str
-
-    @property
-    def content(self):
-        return self.text
 
 
 class FakeCorpus:
     """What `judge_baselines` uses of a corpus."""
 
     labels = Labels(("header", "python"))
+    fingerprint = "f1"
 
     def __init__(self, folder):
         self.store = SimpleNamespace(cache=folder / "cache", folder=folder / "cache/texts/one")
@@ -184,8 +180,7 @@ class FakeCorpus:
 
     def part(self, name):
         documents = [
-            FakeDocument(f"{name}-{row}", text, "python" if row < 3 else "header", name)
-            for row, text in enumerate(TEXTS)
+            FakeDocument(f"{name}-{row}", text, "python" if row < 3 else "header") for row, text in enumerate(TEXTS)
         ]
         return documents if name == "train" else documents[1:4]
 
@@ -195,7 +190,7 @@ class FakeCorpus:
             yield document.text
 
     def label_ids(self, documents):
-        return self.labels.encode([document.label for document in documents])
+        return np.array(self.labels.encode([document.label for document in documents]))
 
 
 def test_judge_baselines_writes_scores_and_predictions(tmp_path):

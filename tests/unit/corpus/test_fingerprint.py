@@ -2,8 +2,7 @@
 
 import pytest
 
-from doctune.corpus.division import LabelledDocument
-from doctune.corpus.prepare import fingerprint
+from doctune.corpus.division import LabelledDocument, fingerprint
 
 
 def document(number, label="a", part="train", content=None):

@@ -45,15 +45,13 @@ def database(path: Path, rows: list[tuple]) -> Path:
 
 def test_csv_rows_have_absolute_paths_and_the_line_they_start_on(tmp_path):
     source = write(tmp_path / "m.csv", "path,label,confidence\na.txt,x,0.5\nb/../c.txt,y,1\n/d.txt,x,1.0\n")
-    assert read_manifest(source) == Manifest(
-        rows=(
-            Row(tmp_path / "a.txt", "x", 0.5, 2),
-            Row(tmp_path / "c.txt", "y", 1.0, 3),
-            Row(Path("/d.txt"), "x", 1.0, 4),
-        ),
-        rejected=(),
-        source=source,
+    found = read_manifest(source)
+    assert found.rows == (
+        Row(tmp_path / "a.txt", "x", 0.5, 2),
+        Row(tmp_path / "c.txt", "y", 1.0, 3),
+        Row(Path("/d.txt"), "x", 1.0, 4),
     )
+    assert (found.rejected, found.source, found.holds_texts) == ((), source, False)
 
 
 def test_relative_paths_are_resolved_against_the_root(tmp_path):
@@ -115,19 +113,15 @@ def test_a_folder_per_class(tmp_path):
     for name in ("x/b.txt", "x/deep/a.txt", "y/c.txt", "loose.txt", "y/.DS_Store"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("t")
-    assert read_manifest(tmp_path) == Manifest(
-        rows=(
-            Row(tmp_path / "x/b.txt", "x", 1.0, 2),
-            Row(tmp_path / "x/deep/a.txt", "x", 1.0, 3),
-            Row(tmp_path / "y/c.txt", "y", 1.0, 5),
-        ),
-        rejected=(
-            Rejected(
-                str(tmp_path / "loose.txt"), "", 1, "lies directly in the folder, not in one of its class folders"
-            ),
-            Rejected(str(tmp_path / "y/.DS_Store"), "y", 4, "is a file of the desktop, not a document"),
-        ),
-        source=tmp_path,
+    found = read_manifest(tmp_path)
+    assert found.rows == (
+        Row(tmp_path / "x/b.txt", "x", 1.0, 2),
+        Row(tmp_path / "x/deep/a.txt", "x", 1.0, 3),
+        Row(tmp_path / "y/c.txt", "y", 1.0, 5),
+    )
+    assert found.rejected == (
+        Rejected(str(tmp_path / "loose.txt"), "", 1, "lies directly in the folder, not in one of its class folders"),
+        Rejected(str(tmp_path / "y/.DS_Store"), "y", 4, "is a file of the desktop, not a document"),
     )
 
 

@@ -6,8 +6,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from doctune.corpus.division import SplitSettings
+from doctune.corpus.file_corpus import describe_account
 from doctune.corpus.manifest import Row, read_manifest
-from doctune.corpus.prepare import describe_account, prepare, sample
+from doctune.corpus.prepare import PrepareSettings, prepare, sample
 from doctune.corpus.store import TextStore
 from doctune.errors import DataError
 from doctune.text.extract import ExtractSettings, extract
@@ -38,11 +39,13 @@ def corpus_of(folder: Path, *, small_classes="fail", min_confidence=0.5, max_unu
         read_manifest(folder / "manifest.csv"),
         TextStore(folder.parent / "cache", "k"),
         read_all,
-        min_confidence=min_confidence,
-        max_unusable=max_unusable,
-        duplicate_threshold=1.0,
-        split=SplitSettings(0.2, 0.2, seed=1, small_classes=small_classes),
-        max_documents=max_documents,
+        PrepareSettings(
+            min_confidence=min_confidence,
+            max_unusable=max_unusable,
+            duplicate_threshold=1.0,
+            split=SplitSettings(0.2, 0.2, seed=1, small_classes=small_classes),
+            max_documents=max_documents,
+        ),
     )
 
 
@@ -92,7 +95,7 @@ def test_a_text_under_two_labels_stays_in_training(folder):
     rewrite(folder, [*rows, [str(path), "ledger", "1"]])
     corpus = corpus_of(folder)
     assert [d.part for d in corpus.documents if d.path in (str(path), rows[1][0])] == ["train", "train"]
-    assert [*corpus.conflicts.values()] == [("ledger", "recipe")]
+    assert [*corpus.totals["conflicting_groups"].values()] == [["ledger", "recipe"]]
 
 
 def test_a_class_too_small_stops_or_is_dropped(folder):
@@ -175,11 +178,7 @@ def test_what_is_not_in_a_sample_is_in_the_account(folder):
         read_manifest(folder / "manifest.csv"),
         TextStore(folder.parent / "cache", "k"),
         read_all,
-        min_confidence=0.5,
-        max_unusable=0.2,
-        duplicate_threshold=1,
-        split=SplitSettings(val=0.2, test=0.2),
-        max_documents=15,
+        PrepareSettings(0.5, 0.2, duplicate_threshold=1, split=SplitSettings(val=0.2, test=0.2), max_documents=15),
     )
     assert describe_account(corpus) == "9 train, 3 val, 3 test; left out: 15 not_sampled"
     assert {row.reason for row in corpus.left_out()} == {"not in a sample of 15"}

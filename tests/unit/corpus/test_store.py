@@ -120,6 +120,36 @@ def test_a_damaged_part_is_named_and_can_be_deleted(tmp_path):
     assert len(reader.read) == 3
 
 
+def test_a_store_finds_what_another_process_has_read_since(tmp_path):
+    paths = make(tmp_path / "files", 4)
+    early, first = fill(tmp_path / "cache", paths[:2], Reader())
+    kept = early.texts([entry.content for entry in first])
+    _, rest = fill(tmp_path / "cache", paths[2:], Reader())
+    contents = [entry.content for entry in (*rest, *first)]
+    assert early.holds(contents)
+    assert [*early.texts(contents)] == ["text 2", "text 3", "text 0", "text 1"]
+    assert [*kept] == ["text 0", "text 1"]
+    assert len([*early.folder.glob("index-*")]) == 1
+
+
+def test_what_the_store_has_not_read_has_no_text(tmp_path):
+    store, entries = fill(tmp_path / "cache", make(tmp_path / "files", 2), Reader())
+    unknown = "0" * 64
+    assert store.holds([entries[0].content])
+    assert not store.holds([entries[0].content, unknown])
+    assert not TextStore(tmp_path / "cache", "other").holds([unknown])
+    with pytest.raises(KeyError, match=unknown):
+        store.texts([unknown])
+
+
+def test_an_index_that_is_gone_is_made_again(tmp_path):
+    _, entries = fill(tmp_path / "cache", make(tmp_path / "files", 2), Reader())
+    for file in (tmp_path / "cache").rglob("keys.npy"):
+        file.unlink()
+    store = TextStore(tmp_path / "cache", "k")
+    assert [*store.texts([entry.content for entry in entries])] == ["text 0", "text 1"]
+
+
 def test_entries_that_nobody_used_are_pruned(tmp_path):
     paths = make(tmp_path / "files", 2)
     old, _ = fill(tmp_path / "cache", paths, Reader(), key="old")

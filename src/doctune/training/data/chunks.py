@@ -5,7 +5,7 @@ Shapes: N documents of a part, B documents of a batch, C chunks of all of them t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch.utils.data import DataLoader, Dataset
 
 from doctune.corpus.chunk_tokens import ChunkTokens, DocumentChunks, cut_documents
-from doctune.corpus.prepare import Corpus
+from doctune.corpus.file_corpus import Corpus
 from doctune.nets.hierarchy import computed_tokens
 from doctune.text.chunks import ChunkSettings
 from doctune.training.data.batched import PARTS, Batch, BatchedDataModule
@@ -39,7 +39,7 @@ class ChunkDataset(Dataset[Batch]):
     def __init__(
         self,
         chunks: DocumentChunks,
-        label_ids: Sequence[int],
+        label_ids: NDArray[np.int64],
         pad_id: int,
         chunks_per_pass: int,
         views: RandomViews | None = None,
@@ -82,7 +82,7 @@ class ChunkDataset(Dataset[Batch]):
 class VectorDataset(Dataset[Batch]):
     """Documents of one part as a frozen encoder has read them: vectors (C, D) instead of token ids."""
 
-    def __init__(self, vectors: NDArray[np.float32], chunks: DocumentChunks, label_ids: Sequence[int]) -> None:
+    def __init__(self, vectors: NDArray[np.float32], chunks: DocumentChunks, label_ids: NDArray[np.int64]) -> None:
         self._vectors = vectors
         self._chunks = chunks
         self._lengths = chunks.lengths()
@@ -157,11 +157,10 @@ class ChunkDataModule(BatchedDataModule):
         if self._chunks:
             return
         documents = self._corpus.documents
-        contents = [document.content for document in documents]
-        store, texts = self._corpus.store.folder.name, self._corpus.texts(documents)
+        contents, texts = documents.values("content"), self._corpus.texts(documents)
+        store = self._corpus.store.folder.name
         self._tokens = cut_documents(self._cache, self._tokenizer, self._settings, store, contents, texts)
-        parts = np.array([document.part for document in documents])
-        places = {part: np.flatnonzero(parts == part) for part in PARTS} | {EVERYTHING: np.arange(len(parts))}
+        places = {part: documents.places("part", part) for part in PARTS} | {EVERYTHING: np.arange(len(documents))}
         self._chunks = {
             part: DocumentChunks(self._tokens, chosen, self._first_chunks) for part, chosen in places.items()
         }

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch.utils.data import Dataset
 
-from doctune.corpus.division import LabelledDocument
-from doctune.corpus.prepare import Corpus
+from doctune.corpus.file_corpus import Corpus
 from doctune.corpus.tokens import Tokens, tokenise
 from doctune.labels import Labels
 from doctune.training.data.batched import PARTS, Batch, BatchedDataModule
@@ -51,7 +50,9 @@ class TokenDataset(Dataset[Batch]):
     the number of real ones, and scale and ends_step, see `MicroBatch`.
     """
 
-    def __init__(self, tokens: Tokens, label_ids: Sequence[int], pad_id: int, views: RandomViews | None = None) -> None:
+    def __init__(
+        self, tokens: Tokens, label_ids: NDArray[np.int64], pad_id: int, views: RandomViews | None = None
+    ) -> None:
         self._tokens = tokens
         self._label_ids = torch.tensor(label_ids, dtype=torch.long)
         self._pad_id = pad_id
@@ -68,7 +69,7 @@ class TokenDataset(Dataset[Batch]):
 class FeatureDataset(Dataset[Batch]):
     """Documents of one part as a frozen encoder has read them: features (B, F, D) instead of token ids."""
 
-    def __init__(self, features: NDArray[np.float32], lengths: NDArray[np.int64], label_ids: Sequence[int]) -> None:
+    def __init__(self, features: NDArray[np.float32], lengths: NDArray[np.int64], label_ids: NDArray[np.int64]) -> None:
         self._features = features
         self._lengths = lengths
         self._label_ids = torch.tensor(label_ids, dtype=torch.long)
@@ -140,8 +141,7 @@ def class_sampling(corpus: Corpus, sampling: tuple[str, float]) -> ClassSampling
     """How often an epoch shows the documents of each class; None: each document once."""
     if sampling[0] == "none":
         return None
-    label_ids = np.asarray(corpus.label_ids(corpus.part("train")))
-    return ClassSampling(label_ids, epoch_counts(label_counts(corpus, "train"), *sampling))
+    return ClassSampling(corpus.label_ids(corpus.part("train")), epoch_counts(label_counts(corpus, "train"), *sampling))
 
 
 class FileContentDataModule(BatchedDataModule):
@@ -228,8 +228,8 @@ class FileContentDataModule(BatchedDataModule):
         return class_sampling(self._corpus, self._sampling)
 
     def _tokenise(self, part: str) -> Tokens:
-        documents: Sequence[LabelledDocument] = self._corpus.part(part)
-        contents = [document.content for document in documents]
-        store, texts = self._corpus.store.folder.name, self._corpus.texts(documents)
+        documents = self._corpus.part(part)
+        store, contents = self._corpus.store.folder.name, documents.values("content")
+        texts = self._corpus.texts(documents)
         windows = self._windows if part == "train" else 1
         return tokenise(self._cache, self._tokenizer, self._max_length, store, contents, texts, windows)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from doctune.corpus.baselines import MAX_CHARS, judge_baselines
 from doctune.corpus.division import advice_on_folds
-from doctune.corpus.prepare import Corpus, describe_account, fingerprint
+from doctune.corpus.file_corpus import Corpus, describe_account
 from doctune.errors import ConfigError
 from doctune.inference.artifact import Artifact
 from doctune.labels import Labels
@@ -165,7 +165,7 @@ def prepare_documents(config: schema.Config, run: Path, record: RunRecord) -> tu
     source = _pretrained(config)
     log.info("%s: %d rows, %d of them rejected.", rows.source, len(rows.rows) + len(rows.rejected), len(rows.rejected))
     corpus = sources.corpus(data, config.split, rows, config.prepare)
-    record.check_data(str(corpus.source), fingerprint(corpus.documents))
+    record.check_data(str(corpus.source), corpus.fingerprint)
     advice = advice_on_folds(len(corpus.documents), sources.split_settings(config.split))
     if advice:
         log.info("%s", advice)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from lightning import Callback, LightningModule
 
+from doctune.corpus.division import fingerprint
 from doctune.corpus.instruction_corpus import (
     InstructionCorpus,
     InstructionParts,
@@ -20,7 +21,6 @@ from doctune.corpus.instruction_corpus import (
     prepare_instructions,
 )
 from doctune.corpus.instructions import InstructionFile, read_instructions
-from doctune.corpus.prepare import fingerprint
 from doctune.corpus.token_baselines import unigram_losses
 from doctune.errors import ConfigError
 from doctune.files import write_json

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from doctune.corpus.prepare import fingerprint
+from doctune.corpus.division import fingerprint
 from doctune.corpus.target_baselines import judge_target_baselines
 from doctune.corpus.target_corpus import TargetCorpus
 from doctune.corpus.targets import TargetSpec

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from lightning import Callback
 
 from doctune.corpus.answer_baselines import JUDGED, add_baselines, judge_cheap_answers
-from doctune.corpus.prepare import fingerprint
+from doctune.corpus.division import fingerprint
 from doctune.corpus.question_lengths import analyse_lengths, describe_lengths
 from doctune.corpus.questions import QuestionCorpus
 from doctune.decode.answers import SpanSettings

@@ -1,0 +1,85 @@
+"""Manifests in the cache: a source that has not changed is not read again, and its rows stay on disk.
+
+<cache>/manifests/<source and columns>/rows.arrow, rejected.arrow, key.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from doctune import __version__
+from doctune.corpus.manifest import SQLITE_SUFFIXES, Manifest, ManifestColumns, Rejected, Row, read_manifest
+from doctune.corpus.records import read_records, write_records
+from doctune.corpus.scan import walk
+from doctune.corpus.store import mark_used
+from doctune.files import write_json
+
+# Raise it when the same source may give other rows.
+_VERSION = 1
+_BLOCK_BYTES = 1 << 20
+
+
+def saved_manifest(
+    cache: Path, source: Path, *, columns: ManifestColumns, root: Path | None = None, query: str | None = None
+) -> Manifest:
+    """What `read_manifest` gives; the texts of a source that holds them itself are kept in the cache, too.
+
+    Raises:
+        DataError, ConfigError: as `read_manifest`.
+    """
+
+    def read() -> Manifest:
+        return read_manifest(source, columns=columns, root=root, query=query, texts=cache / "rows")
+
+    if query or source.suffix.lower() in SQLITE_SUFFIXES:
+        return read()  # what a query gives may depend on the day
+    try:
+        folder = cache / "manifests" / _key(source, columns, root)
+    except OSError:
+        return read()  # which says what is wrong
+    saved = _saved(folder, source)
+    if saved is None:
+        manifest = read()
+        # Texts are compared with their files every time, since another version of the source may have changed those.
+        if manifest.holds_texts or _key(source, columns, root) != folder.name:
+            return manifest
+        write_records(folder / "rows.arrow", Row, manifest.rows)
+        write_records(folder / "rejected.arrow", Rejected, manifest.rejected)
+        write_json(folder / "key.json", manifest.key)  # written last: its presence means that all of it is there
+        saved = _saved(folder, source)
+        assert saved is not None, "it has just been written"
+    mark_used(folder)
+    return saved
+
+
+def _saved(folder: Path, source: Path) -> Manifest | None:
+    try:
+        key = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+        rows, rejected = read_records(folder / "rows.arrow", Row), read_records(folder / "rejected.arrow", Rejected)
+    except FileNotFoundError:
+        return None
+    return Manifest(rows, rejected, source, key)
+
+
+def _key(source: Path, columns: ManifestColumns, root: Path | None) -> str:
+    """All that the rows depend on."""
+    places = [os.path.abspath(place) for place in (source, root or source.parent)]
+    digest = hashlib.sha256(repr([_VERSION, __version__, columns, *places]).encode("utf-8", "surrogatepass"))
+    for piece in _content(source):
+        digest.update(piece)
+    return digest.hexdigest()[:16]
+
+
+def _content(source: Path) -> Iterator[bytes]:
+    """What a source holds: the bytes of a file, the names below a folder."""
+    if source.is_dir():
+        for entry in walk(source):
+            yield f"{entry.relative}\0{entry.reason}\n".encode("utf-8", "surrogatepass")
+    elif source.is_file():
+        with source.open("rb") as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                yield block
