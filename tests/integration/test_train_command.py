@@ -57,7 +57,7 @@ def test_an_unreachable_hub_is_said_before_any_file_is_read(tmp_path, manifest_o
     done = train_py(tmp_path, "model=distilbert", f"data.manifest={manifest_of_files}")
     assert done.returncode == 2
     assert "'distilbert/distilbert-base-uncased' is not on this machine" in done.stdout
-    assert not (tmp_path / ".doctune").exists()
+    assert not (tmp_path / ".doctune/texts").exists()
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,8 @@ def test_an_unreachable_hub_is_said_before_any_file_is_read(tmp_path, manifest_o
                 "minilm, mistral, roberta.\n"
             ],
         ),
+        ("optim=3", ["doctune: There is no optim=3. Choices: adamw.\n"]),
+        ("sweep=null", ["doctune: There is no sweep=null. Choices: "]),
         (
             "optim.lrr=1",
             [

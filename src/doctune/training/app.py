@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -26,8 +27,8 @@ from omegaconf.errors import OmegaConfBaseException
 from doctune.errors import ConfigError, DoctuneError, TrainingError
 from doctune.files import write_text
 from doctune.training.config import from_hydra, register_schemas
-from doctune.training.help import groups, help_text
-from doctune.training.override_mistakes import is_of_a_key, mistake_in
+from doctune.training.help import choices, groups, help_text
+from doctune.training.override_mistakes import is_of_a_key, mistake_in, no_choice
 from doctune.training.resume import SAVED_CONFIG, SAVED_SWEEP, Resumption, resumption
 
 log = logging.getLogger("doctune")
@@ -125,6 +126,7 @@ def main(command: str = "train", arguments: Sequence[str] | None = None) -> int:
             return 0
         given = resumed.arguments() if resumed else overrides
         _require_slurm(given)
+        _require_named_choices(given)
     except DoctuneError as error:
         print(f"doctune: {error}", file=sys.stderr)
         return 2
@@ -154,6 +156,15 @@ def _require_slurm(arguments: Sequence[str]) -> None:
             "hydra/launcher=submitit_slurm hands jobs to SLURM, and this machine has no sbatch and srun on its PATH. "
             "Start it on a login node of the cluster; hydra/launcher=joblib runs jobs in parallel here."
         )
+
+
+def _require_named_choices(arguments: Sequence[str]) -> None:
+    """Refuse a number, or null, where a group wants the name of a choice: Hydra fails without saying which group."""
+    known = groups(conf_dir())
+    for argument in arguments:
+        group, _, choice = argument.partition("=")
+        if group in known and re.fullmatch(r"[-+.\d]+(e[-+]?\d+)?|true|false|null", choice, re.IGNORECASE):
+            raise ConfigError(no_choice(group, choice, choices(conf_dir(), group)))
 
 
 @contextmanager

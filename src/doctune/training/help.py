@@ -43,13 +43,18 @@ def groups(conf: Path) -> list[str]:
     return sorted(folder.name for folder in conf.iterdir() if folder.is_dir())
 
 
+def choices(conf: Path, group: str) -> list[str]:
+    """The names of the choices of a group."""
+    return sorted(file.stem for file in (conf / group).glob("*.yaml"))
+
+
 def _choices(conf: Path) -> Iterator[str]:
     defaults = _defaults(conf / "config.yaml")
     for group in groups(conf):
         yield f"  {group}="
-        for file in sorted((conf / group).glob("*.yaml")):
-            mark = "*" if defaults.get(group) == file.stem else " "
-            yield f"   {mark} {file.stem:<16} {_sentence(file)}"
+        for name in choices(conf, group):
+            mark = "*" if defaults.get(group) == name else " "
+            yield f"   {mark} {name:<16} {_sentence(conf / group / f'{name}.yaml')}"
 
 
 def _defaults(config: Path) -> dict[str, str]:

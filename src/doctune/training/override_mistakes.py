@@ -28,7 +28,8 @@ def mistake_in(error: Exception, groups: Sequence[str] = ()) -> str:
         groups: the names of groups of choices, which may be meant besides keys.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        return _no_choice(error.missing_cfg_file, error.options)
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return no_choice(group, choice, error.options)
     said, cause = str(error), error.__cause__
     unknown = re.match(r"Could not override '(.+)'\.", said)
     if unknown and isinstance(cause, ConfigKeyError | ConfigAttributeError) and cause.parent_node is not None:
@@ -103,8 +104,8 @@ def _wanted(schema: type | None, name: str) -> str:
     return " or ".join([*words, *(["null"] if NoneType in options else [])])
 
 
-def _no_choice(missing: str, options: Sequence[str]) -> str:
-    group, _, choice = missing.rpartition("/")
+def no_choice(group: str, choice: str, options: Sequence[str]) -> str:
+    """What a person is told of a choice that a group does not have."""
     close = get_close_matches(choice, options, n=1)
     near = f" Did you mean {group}={close[0]}?" if close else ""
     return f"There is no {group}={choice}.{near} Choices: {', '.join(options)}."
