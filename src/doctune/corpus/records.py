@@ -23,7 +23,7 @@ from doctune.files import written_whole
 
 Record = TypeVar("Record")
 
-_ROWS_PER_BATCH = 65_536
+_ROWS_PER_BATCH = 16_384
 # Rows that are taken out of the map at once: few enough to need no memory, and enough to cost little each.
 _ROWS_AT_ONCE = 4096
 
