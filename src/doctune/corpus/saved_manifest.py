@@ -1,6 +1,8 @@
 """Manifests in the cache: a source that has not changed is not read again, and its rows stay on disk.
 
-<cache>/manifests/<source and columns>/rows.arrow, rejected.arrow, key.json
+    <cache>/manifests/<source and columns>/rows.arrow, rejected.arrow, key.json
+
+What a query gives, and texts that stand in the source itself, are read every time.
 """
 
 from __future__ import annotations
