@@ -4,9 +4,9 @@
 
 There is no peer and no claim. `--documents` files of the manifest (chosen by a seed) are read in one worker process and
 in as many as there are cores, after a first time that brings them into the cache of the system; cut into tokens of
-MiniLM's vocabulary at 512 tokens; and searched for near-copies. Memory is what the process of `doctune prepare` holds at
-its peak with `--most` files, above what it holds with half of them, per document: when none has been divided before, and
-again. Needs Linux.
+MiniLM's vocabulary at 512 tokens; and searched for near-copies. Memory is what the process of `doctune prepare` holds
+at its peak with `--most` files, above what it holds with half of them, per document: when they have not been divided
+before, and again. Needs Linux.
 """
 
 from __future__ import annotations
