@@ -1,42 +1,31 @@
-"""Training itself: callbacks and Trainer are put together, memory that runs out is survived, the best is chosen."""
+"""Training itself: attempts are made until memory suffices, and the best checkpoint is chosen."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from doctune.errors import ConfigError, DataError, TrainingError
 from doctune.nets.adapters import adapter_of
 from doctune.nets.encoder import describe
 from doctune.nets.parameters import parameter_counts
 from doctune.training import build
-from doctune.training.alarms import Alarms
-from doctune.training.callbacks.check_log import CheckLog, write_summary
-from doctune.training.callbacks.checkpoint import NamedCheckpoint, Provenance, provenance
-from doctune.training.callbacks.dashboard import EpochCurves, FinalScores, GradientNorm, hyperparameters
-from doctune.training.callbacks.disk_space import DiskSpace
-from doctune.training.callbacks.gradual import GradualUnfreezing
-from doctune.training.callbacks.history import History
+from doctune.training.attempt import Attempts, Training, disk_space
+from doctune.training.callbacks.check_log import write_summary
+from doctune.training.callbacks.checkpoint import provenance
 from doctune.training.callbacks.learning import DivergedError
 from doctune.training.callbacks.resume_points import newest
-from doctune.training.callbacks.seeding import StepSeeds
-from doctune.training.callbacks.status import StatusFile, StatusHeartbeat
-from doctune.training.callbacks.step_checks import StepChecks
-from doctune.training.callbacks.step_loss import StepLoss
-from doctune.training.checkpoint_io import checkpoint_bytes
+from doctune.training.callbacks.status import StatusFile
 from doctune.training.config import Config
 from doctune.training.data.batched import BatchedDataModule
 from doctune.training.memory import fitting_micro_batch, is_out_of_memory, release_memory, smaller_micro_batch
-from doctune.training.metrics_file import MetricsFile, MetricsRows
 from doctune.training.modules.finetuned import FineTunedModule
 from doctune.training.processes import OutOfMemory, Rank, work_together
 from doctune.training.ranks import load_weights
@@ -54,21 +43,6 @@ _ENDS = {
 }
 
 
-@dataclass
-class Training:
-    """One attempt to train: everything that Lightning needs, and what is asked of it afterwards."""
-
-    module: FineTunedModule
-    datamodule: BatchedDataModule
-    trainer: Trainer
-    best: NamedCheckpoint
-    stoppers: dict[str, Any]
-
-    def stopped(self) -> str:
-        """What ended it: max_epochs, or the callback that wanted it to end."""
-        return next((name for name, callback in self.stoppers.items() if callback.wants_stop), "max_epochs")
-
-
 def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRecord) -> Training:
     """Train, or go on from the newest checkpoint of the run; one that was trained to its end ends at once.
 
@@ -79,11 +53,11 @@ def fit(config: Config, run: Path, task: Task, status: StatusFile, record: RunRe
     config = _with_remembered_micro_batch(config, record)
     module = task.module(config, task.datamodule(config), precision)
     _describe(config, run, task, module, precision, record)
-    keepers = _keepers(config, run, module, record)
+    attempts = Attempts(config, run, task, module, precision, status, record)
     with _timed(record):
         while True:
             reached = newest(run / "checkpoints")
-            training = _prepare(config, run, task, module, precision, status, record, reached, keepers)
+            training = attempts.attempt(config, reached)
             if _fit_in_memory(training, reached, record):
                 break
             config = _with_smaller_micro_batch(config, record, "the last finished step")
@@ -165,8 +139,7 @@ def fit_once(
     precision, _ = build.resolve_precision(config.trainer)
     module = task.module(config, task.datamodule(config), precision)
     reached = newest(run / "checkpoints")
-    keepers = _keepers(config, run, module, record)
-    training = _prepare(config, run, task, module, precision, status, record, reached, keepers, rank)
+    training = Attempts(config, run, task, module, precision, status, record).attempt(config, reached, rank)
     when_prepared()
     _train(training, reached, record)
     return training
@@ -203,7 +176,7 @@ def _describe(
     if adapter := adapter_of(module.net):
         record.check_base(asdict(adapter.base))
     record.update(precision=precision, model=describe_model(config, task, module), monitor=vars(config.monitor))
-    _disk_space(config, run, module, record).check()
+    disk_space(config, run, module, record).check()
 
 
 @contextmanager
@@ -213,86 +186,6 @@ def _timed(record: RunRecord) -> Iterator[None]:
     # What a baseline took to learn is not the run's own.
     seconds = time.monotonic() - started - (record.facts.get("baseline_seconds", 0) - before)
     record.update(training_seconds=round(record.facts.get("training_seconds", 0) + seconds, 1))
-
-
-def _keepers(config: Config, run: Path, module: FineTunedModule, record: RunRecord) -> list[Callback]:
-    """Callbacks that belong to the whole run, however many attempts it takes."""
-    checks = CheckLog(run, build.gap_thresholds(config.callbacks.gap).status)
-    return [checks, _disk_space(config, run, module, record)]
-
-
-def _prepare(
-    config: Config,
-    run: Path,
-    task: Task,
-    module: FineTunedModule,
-    precision: str,
-    status: StatusFile,
-    record: RunRecord,
-    reached: tuple[Path, int] | None,
-    keepers: Sequence[Callback],
-    rank: Rank | None = None,
-) -> Training:
-    """Datamodule, callbacks and Trainer for one attempt; a further attempt has a smaller micro-batch, and the same
-    `keepers` of what belongs to the whole run.
-
-    All processes have the same callbacks, since some of them decide together; only the first has loggers of others.
-    """
-    datamodule = task.datamodule(config)
-    task.before_training(config, run, precision, module, datamodule, record)
-    examples = task.facts(datamodule).examples_per_epoch
-    alarms = Alarms(lambda alarms, active: _publish(alarms, active, status, record))
-    alarms.restore(record.facts.get("alarms", []))
-    metrics = MetricsFile(run / "metrics.csv")
-    early, gap = build.early_stopping(config), build.gap_guard(config, alarms, status)
-    best = build.checkpoint_callback(config, run)
-    first_step = 0 if reached is None else reached[1]
-    loggers = build.loggers(config, run, metrics, first_step, is_main=rank is None or rank.number == 0)
-    history = History(run / "training_history.json", build.gap_thresholds(config.callbacks.gap).status)
-    may_stop_early = early is not None or config.callbacks.gap.stop
-    heartbeat = StatusHeartbeat(
-        status,
-        config.monitor.metric,
-        module.optimisation.total_steps,
-        may_stop_early=may_stop_early,
-        validations=_checks_per_epoch(config, module),
-    )
-    every = config.trainer.check_every_n_steps
-    callbacks: Sequence[Callback] = [
-        # First, so that what it saves is the state between two steps, before anything looks at the next batch.
-        build.resume_points(config, run, build.batch_plan(config.trainer).num_micro_batches(examples)),
-        StepSeeds(config.seed),
-        StepLoss(),
-        build.learning_guards(config, task.chance(datamodule), task.class_weights(module), alarms),
-        gap,
-        GradientNorm(),
-        history,
-        *keepers,
-        *([StepChecks(every)] if every is not None else []),
-        heartbeat,
-        *task.callbacks(run, record),
-        MetricsRows(metrics),
-        *_dashboard(config, task, loggers, history, best),
-        Provenance(asdict(config), record.facts),
-        *([GradualUnfreezing(module.net)] if config.finetune.strategy == "gradual" else []),
-        *([early] if early else []),
-        *build.stock_callbacks(config),
-        best,
-    ]
-    trainer = build.trainer(config, run, precision, callbacks, loggers, rank)
-    stoppers = {"gap": gap} | ({"early_stopping": early} if early else {})
-    return Training(module, datamodule, trainer, best, stoppers)
-
-
-def _dashboard(
-    config: Config, task: Task, loggers: Sequence[Logger], history: History, best: NamedCheckpoint
-) -> list[Callback]:
-    """What TensorBoard shows beside curves; nothing where it is off."""
-    logger = next((each for each in loggers if isinstance(each, TensorBoardLogger)), None)
-    if logger is None:
-        return []
-    final = FinalScores(logger, hyperparameters(config), best, [*task.scores, "loss"])
-    return [EpochCurves(logger, history, task.scores), *task.dashboard(logger), final]
 
 
 def _fit_in_memory(training: Training, reached: tuple[Path, int] | None, record: RunRecord) -> bool:
@@ -360,33 +253,6 @@ def _with_smaller_micro_batch(config: Config, record: RunRecord, since: str) -> 
     )
     record.update(micro_batch_size=smaller)
     return replace(config, trainer=replace(config.trainer, micro_batch_size=smaller))
-
-
-def _disk_space(config: Config, run: Path, module: FineTunedModule, record: RunRecord) -> DiskSpace:
-    counts = parameter_counts(module.net)
-    saved = counts["total"] if adapter_of(module.net) is None else counts["trainable"]
-    kept = config.callbacks.checkpoint
-    has_interval = kept.every_minutes is not None or kept.every_n_steps is not None
-    return DiskSpace(
-        run / "checkpoints",
-        checkpoint_bytes=checkpoint_bytes(saved, counts["trainable"]),
-        # The best, the last, those within epochs, and the one that is being written.
-        kept=kept.save_top_k + 1 + (kept.keep_interval if has_interval else 0) + 1,
-        model_bytes=4 * saved,
-        say=record.note,
-    )
-
-
-def _checks_per_epoch(config: Config, module: FineTunedModule) -> int:
-    """How often an epoch is validated, its end included."""
-    every = config.trainer.check_every_n_steps
-    steps = module.optimisation.total_steps // config.trainer.max_epochs
-    return 1 if every is None else max(-(-steps // every), 1)
-
-
-def _publish(alarms: list[dict[str, Any]], active: list[str], status: StatusFile, record: RunRecord) -> None:
-    status.update(warnings=active)
-    record.update(alarms=alarms)
 
 
 def describe_model(config: Config, task: Task, module: FineTunedModule) -> dict[str, Any]:
