@@ -16,7 +16,7 @@ from doctune.files import written_whole
 
 MERGED_LABEL = "other"
 _EXAMPLES = 3
-_ROWS_AT_ONCE = 8192
+_ROWS_PER_GROUP = 16_384
 
 
 @dataclass(frozen=True)
@@ -127,18 +127,19 @@ def fingerprint(documents: Iterable[LabelledDocument]) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_splits(documents: Iterable[LabelledDocument], path: Path) -> None:
+def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
     """Write `splits.parquet`, from which another run can take the same parts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from doctune.corpus.records import columns  # it needs pyarrow
+
     texts = ("id", "path", "label", "group", "part")
     schema = pa.schema([*((name, pa.string()) for name in texts), ("fold", pa.int32())])
-    iterator = iter(documents)
+    rows = columns(documents, *schema.names)
     with written_whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        while some := list(islice(iterator, _ROWS_AT_ONCE)):
-            columns = {name: [getattr(document, name) for document in some] for name in schema.names}
-            writer.write_table(pa.table(columns, schema=schema))
+        while some := [*islice(rows, _ROWS_PER_GROUP)]:
+            writer.write_table(pa.table([*zip(*some, strict=True)], schema=schema))
 
 
 def with_parts(
@@ -184,6 +185,8 @@ def read_saved_parts(file: Path) -> dict[str, str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if file.is_dir():
+        raise DataError(f"split.file={file} is a folder; name the splits.parquet in it.")
     try:
         rows = pq.read_table(file, columns=["id", "part"]).to_pylist()
     except (OSError, pa.ArrowException) as error:

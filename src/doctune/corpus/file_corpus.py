@@ -24,6 +24,7 @@ from doctune.corpus.duplicates import DuplicateGroups, NearPair
 from doctune.corpus.records import Records, read_records, write_records
 from doctune.corpus.splits import PARTS
 from doctune.corpus.store import Texts, TextStore, mark_used
+from doctune.errors import ArtifactError
 from doctune.files import write_json
 from doctune.labels import Labels
 
@@ -91,9 +92,14 @@ class Corpus:
 
 
 def save_corpus(
-    store: TextStore, key: str, division: Division, links: Iterable[NearPair], account: Sequence[AccountRow]
-) -> None:
-    """Keep a corpus in the cache under `key`, from which `saved_corpus` has it."""
+    store: TextStore,
+    key: str,
+    source: Path,
+    division: Division,
+    links: Iterable[NearPair],
+    account: Sequence[AccountRow],
+) -> Corpus:
+    """Keep a corpus in the cache under `key`, which says all that it depends on, and give it as it stands there."""
     folder = _folder(store, key)
     write_records(folder / "documents.arrow", LabelledDocument, division.documents)
     write_records(folder / "account.arrow", AccountRow, account)
@@ -104,24 +110,23 @@ def save_corpus(
         "fingerprint": fingerprint(division.documents),
     }
     write_json(folder / "corpus.json", facts)  # written last: its presence means that all of it is there
+    return _read(store, key, source)
 
 
 def saved_corpus(store: TextStore, key: str, source: Path) -> Corpus | None:
-    """The corpus that was kept under `key`; None where there is none, or the store has lost some of its texts.
-
-    Raises:
-        ArtifactError: a file of it is damaged.
-    """
-    folder = _folder(store, key)
+    """The corpus that was kept under `key`; None where there is none, or a file of it is damaged."""
     try:
-        facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
-        documents = read_records(folder / "documents.arrow", LabelledDocument)
-        account = read_records(folder / "account.arrow", AccountRow)
-        links = read_records(folder / "links.arrow", NearPair)
-    except FileNotFoundError:
+        return _read(store, key, source)
+    except (FileNotFoundError, ValueError, ArtifactError):
         return None
-    if not store.holds(documents.values("content")):
-        return None
+
+
+def _read(store: TextStore, key: str, source: Path) -> Corpus:
+    folder = _folder(store, key)
+    facts = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+    documents = read_records(folder / "documents.arrow", LabelledDocument)
+    account = read_records(folder / "account.arrow", AccountRow)
+    links = read_records(folder / "links.arrow", NearPair)
     mark_used(folder)
     return Corpus(source, key, documents, account, links, store=store, **facts)
 

@@ -12,7 +12,7 @@ from doctune.corpus.store import TextStore, mark_used
 from doctune.files import write_json
 
 # Raise it when the same texts may get other groups.
-_VERSION = 1
+VERSION = 1
 
 
 def groups_of(store: TextStore, contents: Sequence[str], threshold: float) -> DuplicateGroups:
@@ -30,7 +30,7 @@ def groups_of(store: TextStore, contents: Sequence[str], threshold: float) -> Du
 
 
 def _key(store: TextStore, contents: Sequence[str], threshold: float) -> str:
-    digest = hashlib.sha256(f"{_VERSION} {store.folder.name} {threshold}".encode())
+    digest = hashlib.sha256(f"{VERSION} {store.folder.name} {threshold}".encode())
     for content in contents:
         digest.update(content.encode())
     return digest.hexdigest()[:16]

@@ -26,6 +26,8 @@ from doctune.corpus.scan import walk
 from doctune.corpus.values import kind_in_words
 from doctune.errors import ConfigError, DataError
 
+# Raise it when the same source may give other rows: those that the cache has are then read again.
+VERSION = 1
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 QUERY_EXAMPLE = "data.query='SELECT path, label FROM documents'"
 # csv stops at 131,072 characters by itself, which guards servers; a C long of 32 bits is what every platform takes.

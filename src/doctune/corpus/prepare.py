@@ -5,19 +5,25 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappush, heappushpop
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from doctune import __version__
 from doctune.corpus.account import LEFT_OUT, AccountRow
 from doctune.corpus.division import MERGED_LABEL, Division, LabelledDocument, SplitSettings, divide
 from doctune.corpus.duplicates import DuplicateGroups
 from doctune.corpus.file_corpus import Corpus, save_corpus, saved_corpus
+from doctune.corpus.grouping import VERSION as GROUPING_VERSION
 from doctune.corpus.grouping import groups_of
 from doctune.corpus.manifest import Manifest, Row
+from doctune.corpus.records import at, columns
 from doctune.corpus.splits import MIN_GROUPS
-from doctune.corpus.store import Entry, Extract, TextStore, problem_of
+from doctune.corpus.store import Entry, Extract, TextStore
 from doctune.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -54,22 +60,20 @@ def prepare(manifest: Manifest, store: TextStore, extract: Extract, settings: Pr
     Raises:
         DataError: too many unusable rows, fewer than two classes, or classes too small for the split.
     """
-    chosen = _chosen(manifest.rows, settings.min_confidence, settings.max_documents)
-    contents = (
-        found if isinstance(found, str) else problem_of(found) for found in store.contents(row.path for row in chosen)
-    )
-    corpus = saved_corpus(store, _key(manifest, store, settings, contents), manifest.source)
+    chosen = at(manifest.rows, chosen_places(manifest.rows, settings.min_confidence, settings.max_documents))
+    split_file = _digest(settings.split.file)
+    key = _key(manifest, store, settings, split_file, store.known(path for (path,) in columns(chosen, "path")))
+    corpus = saved_corpus(store, key, manifest.source) if key is not None else None
     if corpus is None:
-        key = _prepare(manifest, store, extract, settings)
-        corpus = saved_corpus(store, key, manifest.source)
-        assert corpus is not None, "it has just been saved"
+        corpus = _prepare(manifest, store, extract, settings, split_file)
     if corpus.merged:
         log.info("Too small, now part of %r: %s.", MERGED_LABEL, ", ".join(corpus.merged))
     return corpus
 
 
-def _prepare(manifest: Manifest, store: TextStore, extract: Extract, settings: PrepareSettings) -> str:
-    """Save the corpus, and give the key under which it is."""
+def _prepare(
+    manifest: Manifest, store: TextStore, extract: Extract, settings: PrepareSettings, split_file: str | None
+) -> Corpus:
     read = read_documents(manifest, store, extract, settings.min_confidence, _say_waiting, settings.max_documents)
     _refuse_too_many_unusable(manifest, read.left_out, len(read.documents), settings.max_unusable)
     documents, groups = group_documents(read.documents, store, settings.duplicate_threshold)
@@ -82,24 +86,44 @@ def _prepare(manifest: Manifest, store: TextStore, extract: Extract, settings: P
             f"{error} (data.max_documents={settings.max_documents} reads a sample, in which copies of a text count "
             "once: raise it, or leave it out.)"
         ) from error
+    if _digest(settings.split.file) != split_file:
+        raise DataError(f"split.file={settings.split.file} changed while it was read. Start again.")
     places = {document.id: place for place, document in enumerate(documents)}
     kept = groups.only([places[document.id] for document in division.documents])
     account = _account(read.left_out, division, {document.id: document.label for document in documents})
     # Of what has been read, which need not be what was there a moment ago.
-    key = _key(manifest, store, settings, read.contents)
-    save_corpus(store, key, division, kept.pairs, account)
-    return key
+    key = _key(manifest, store, settings, split_file, read.entries)
+    assert key is not None, "all of it has been read"
+    return save_corpus(store, key, manifest.source, division, kept.pairs, account)
 
 
-def _key(manifest: Manifest, store: TextStore, settings: PrepareSettings, contents: Iterable[str]) -> str:
-    """All that a corpus depends on."""
-    file = settings.split.file
-    split = hashlib.sha256(file.read_bytes()).hexdigest() if file is not None and file.is_file() else None
-    parts = [_VERSION, __version__, manifest.key, store.folder.name, settings, split]
-    digest = hashlib.sha256(repr(parts).encode("utf-8", "surrogatepass"))
-    for content in contents:
-        digest.update(f"{content}\n".encode("utf-8", "surrogatepass"))
+def _key(
+    manifest: Manifest,
+    store: TextStore,
+    settings: PrepareSettings,
+    split_file: str | None,
+    entries: Iterable[Entry | None],
+) -> str | None:
+    """All that a corpus depends on; None where a file has not been read."""
+    versions = [_VERSION, GROUPING_VERSION, __version__]
+    shaped_by = [*versions, manifest.key, store.folder.name, settings, split_file]
+    digest = hashlib.sha256(repr(shaped_by).encode("utf-8", "surrogatepass"))
+    for entry in entries:
+        if entry is None:
+            return None
+        digest.update(f"{entry.content}\0{entry.status}\0{entry.reason}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
+
+
+def _digest(file: Path | None) -> str | None:
+    """Of the bytes of a saved split; None where there is none, or it cannot be read, which reading it will say."""
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -109,12 +133,12 @@ class ReadDocuments:
     Attributes:
         documents: those with text, in the order of their paths.
         left_out: a row of the account for everything else.
-        contents: the SHA-256 of each file that was to be read, in the order of the rows, or why it could not be.
+        entries: what the store says of each file that was to be read, in the order of the rows.
     """
 
     documents: list[LabelledDocument]
     left_out: list[AccountRow]
-    contents: list[str]
+    entries: list[Entry]
 
 
 def read_documents(
@@ -133,7 +157,7 @@ def read_documents(
     Raises:
         DataError: no row reaches `min_confidence`.
     """
-    chosen = list(_chosen(manifest.rows, min_confidence, max_documents))
+    chosen = [*at(manifest.rows, chosen_places(manifest.rows, min_confidence, max_documents))]
     _require_rows(manifest, chosen, min_confidence)
     entries = store.fill([row.path for row in chosen], extract, on_wait)
     read = list(zip(chosen, entries, strict=True))
@@ -154,37 +178,33 @@ def read_documents(
         if entry.status != "ok"
     ]
     documents = _identify([(row, entry) for row, entry in read if entry.status == "ok"])
-    return ReadDocuments(documents, left_out, [entry.content or entry.reason for entry in entries])
+    return ReadDocuments(documents, left_out, entries)
 
 
-def _chosen(rows: Sequence[Row], min_confidence: float, max_documents: int | None) -> Iterable[Row]:
-    """The rows that are to be read, in order."""
-    return _confident(rows, min_confidence) if max_documents is None else sample(rows, max_documents, min_confidence)
+def chosen_places(rows: Sequence[Row], min_confidence: float, max_documents: int | None) -> NDArray[np.int64]:
+    """The places of the rows that are to be read, ascending."""
+    confidences = np.fromiter((value for (value,) in columns(rows, "confidence")), np.float64, len(rows))
+    confident = np.flatnonzero(confidences >= min_confidence)
+    return confident if max_documents is None else confident[sample(at(rows, confident), max_documents)]
 
 
-def _confident(rows: Sequence[Row], min_confidence: float) -> Iterator[Row]:
-    return (row for row in rows if row.confidence >= min_confidence)
+def sample(rows: Sequence[Row], num_documents: int) -> NDArray[np.int64]:
+    """The places of about so many rows, each class in proportion, but never fewer than a split needs.
 
-
-def sample(rows: Sequence[Row], num_documents: int, min_confidence: float = 0.0) -> list[Row]:
-    """About so many rows, each class in proportion, but never fewer than a split needs; always the same ones.
-
-    They are chosen by a hash of their paths, so that a row's neighbours in the manifest do not matter. Memory grows
-    with the sample, not with `rows`.
+    They are chosen by a hash of their paths, so that a row's neighbours in the manifest do not matter.
     """
-    counts = Counter(row.label for row in _confident(rows, min_confidence))
-    share = num_documents / max(1, counts.total())
+    counts = Counter(label for (label,) in columns(rows, "label"))
+    share = num_documents / max(1, len(rows))
     wanted = {label: max(MIN_GROUPS, round(share * count)) for label, count in counts.items()}
     chosen: dict[str, list[tuple[int, int]]] = {label: [] for label in counts}  # heaps: the largest hash stands first
-    for row in _confident(rows, min_confidence):
-        digest = hashlib.sha256(str(row.path).encode("utf-8", "surrogateescape")).digest()
-        heap, entry = chosen[row.label], (-int.from_bytes(digest, "big"), row.line)
-        if len(heap) < wanted[row.label]:
+    for place, (path, label) in enumerate(columns(rows, "path", "label")):
+        digest = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).digest()
+        heap, entry = chosen[label], (-int.from_bytes(digest, "big"), place)
+        if len(heap) < wanted[label]:
             heappush(heap, entry)
         else:
             heappushpop(heap, entry)
-    lines = {line for heap in chosen.values() for _, line in heap}
-    return [row for row in _confident(rows, min_confidence) if row.line in lines]
+    return np.array(sorted(place for heap in chosen.values() for _, place in heap), np.int64)
 
 
 def group_documents(

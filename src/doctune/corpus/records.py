@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_type_hints, overload
+from typing import Any, Generic, TypeVar, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +46,9 @@ class _MappedFile:
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
             self.batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        except pa.ArrowInvalid as error:
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as error:
             raise ArtifactError(f"{path} is damaged ({error}). Delete it: what it held is made again.") from error
         self.starts = np.cumsum([0, *(len(batch) for batch in self.batches)]).tolist()
 
@@ -71,18 +73,7 @@ class Records(Sequence[Record], Generic[Record]):
     def __len__(self) -> int:
         return self._file.starts[-1] if self._rows is None else len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> Record: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Records[Record]: ...
-
-    def __getitem__(self, index: int | slice) -> Record | Records[Record]:
-        if isinstance(index, slice):
-            places = np.arange(len(self))[index]
-            if index.step is not None and index.step < 0:
-                raise ValueError("Records have no slices that go backwards.")
-            return self.only(places)
+    def __getitem__(self, index: int) -> Record:  # type: ignore[override]  # slices are not needed
         place = range(len(self))[index]
         row = place if self._rows is None else int(self._rows[place])
         number = bisect_right(self._file.starts, row) - 1
@@ -146,6 +137,18 @@ def read_records(path: Path, kind: type[Record]) -> Records[Record]:
         FileNotFoundError: there is none.
     """
     return Records(_MappedFile(path), kind)
+
+
+def columns(records: Sequence[Any], *names: str) -> Iterator[tuple[Any, ...]]:
+    """Some fields of each record, in order, without making the records where they stand on disk."""
+    if isinstance(records, Records):
+        return zip(*(records.values(name) for name in names), strict=True)
+    return (tuple(getattr(record, name) for name in names) for record in records)
+
+
+def at(records: Sequence[Record], places: NDArray[np.int64]) -> Sequence[Record]:
+    """The records at `places`, which ascend; on disk if `records` are."""
+    return records.only(places) if isinstance(records, Records) else [records[place] for place in places.tolist()]
 
 
 def _types(kind: type[Any]) -> list[tuple[str, Any]]:

@@ -14,63 +14,73 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctune import __version__
-from doctune.corpus.manifest import SQLITE_SUFFIXES, Manifest, ManifestColumns, Rejected, Row, read_manifest
+from doctune.corpus.manifest import SQLITE_SUFFIXES, VERSION, Manifest, ManifestColumns, Rejected, Row, read_manifest
 from doctune.corpus.records import read_records, write_records
 from doctune.corpus.scan import walk
 from doctune.corpus.store import mark_used
+from doctune.errors import ArtifactError
 from doctune.files import write_json
 
-# Raise it when the same source may give other rows.
-_VERSION = 1
 _BLOCK_BYTES = 1 << 20
 
 
 def saved_manifest(
     cache: Path, source: Path, *, columns: ManifestColumns, root: Path | None = None, query: str | None = None
 ) -> Manifest:
-    """What `read_manifest` gives; the texts of a source that holds them itself are kept in the cache, too.
+    """What `read_manifest` gives, on disk; the texts of a source that holds them itself are kept in the cache, too.
 
     Raises:
         DataError, ConfigError: as `read_manifest`.
     """
+    folder = cache / "manifests"
 
     def read() -> Manifest:
         return read_manifest(source, columns=columns, root=root, query=query, texts=cache / "rows")
 
     if query or source.suffix.lower() in SQLITE_SUFFIXES:
-        return read()  # what a query gives may depend on the day
+        manifest = read()  # what a query gives may depend on the day
+        return _saved(folder / manifest.key, source) or _kept(folder / manifest.key, manifest)
     try:
-        folder = cache / "manifests" / _key(source, columns, root)
+        key = _key(source, columns, root)
     except OSError:
         return read()  # which says what is wrong
-    saved = _saved(folder, source)
+    saved = _saved(folder / key, source)
     if saved is None:
         manifest = read()
         # Texts are compared with their files every time, since another version of the source may have changed those.
-        if manifest.holds_texts or _key(source, columns, root) != folder.name:
-            return manifest
-        write_records(folder / "rows.arrow", Row, manifest.rows)
-        write_records(folder / "rejected.arrow", Rejected, manifest.rejected)
-        write_json(folder / "key.json", manifest.key)  # written last: its presence means that all of it is there
-        saved = _saved(folder, source)
-        assert saved is not None, "it has just been written"
-    mark_used(folder)
+        if manifest.holds_texts or _key(source, columns, root) != key:
+            key = manifest.key
+        saved = _saved(folder / key, source) or _kept(folder / key, manifest)
     return saved
 
 
+def _kept(folder: Path, manifest: Manifest) -> Manifest:
+    """The same rows, on disk."""
+    write_records(folder / "rows.arrow", Row, manifest.rows)
+    write_records(folder / "rejected.arrow", Rejected, manifest.rejected)
+    write_json(folder / "key.json", manifest.key)  # written last: its presence means that all of it is there
+    return _read(folder, manifest.source)
+
+
 def _saved(folder: Path, source: Path) -> Manifest | None:
+    """What was kept; None where there is nothing, or a file of it is damaged."""
     try:
-        key = json.loads((folder / "key.json").read_text(encoding="utf-8"))
-        rows, rejected = read_records(folder / "rows.arrow", Row), read_records(folder / "rejected.arrow", Rejected)
-    except FileNotFoundError:
+        return _read(folder, source)
+    except (FileNotFoundError, ValueError, ArtifactError):
         return None
+
+
+def _read(folder: Path, source: Path) -> Manifest:
+    key = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+    rows, rejected = read_records(folder / "rows.arrow", Row), read_records(folder / "rejected.arrow", Rejected)
+    mark_used(folder)
     return Manifest(rows, rejected, source, key)
 
 
 def _key(source: Path, columns: ManifestColumns, root: Path | None) -> str:
     """All that the rows depend on."""
     places = [os.path.abspath(place) for place in (source, root or source.parent)]
-    digest = hashlib.sha256(repr([_VERSION, __version__, columns, *places]).encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256(repr([VERSION, __version__, columns, *places]).encode("utf-8", "surrogatepass"))
     for piece in _content(source):
         digest.update(piece)
     return digest.hexdigest()[:16]

@@ -2,7 +2,7 @@
 
     <cache>/files.sqlite                    path, size, modification time -> SHA-256 of the content
     <cache>/texts/<settings>/part-*.arrow   sealed texts, one row per content
-    <cache>/texts/<settings>/index-*/       the contents of all parts, sorted, and where each stands
+    <cache>/texts/<settings>/index-*.bin    the contents of all parts, sorted, and where each stands
     <cache>/texts/<settings>/journal.sqlite texts read since the last seal; what a killed run leaves for the next one
 
 A file whose path, size and modification time are known is not opened again, and a content that was extracted under
@@ -117,28 +117,27 @@ class TextStore:
             self._seal()
             self._read_missing(paths, contents, extract)
             self._seal()
-        names = ("status", "reason", "format")
-        columns = [[table.column(name).to_pylist() for name in names] for table in self._tables.values()]
-        places = self._places([content for content in contents if isinstance(content, str)])
-        rows = ([column[row] for column in columns[part]] for part, row in places.tolist())
-        return [Entry(content, *next(rows)) if isinstance(content, str) else _unread(content) for content in contents]
+        entries = [entry for entry in self._entries(contents) if entry is not None]
+        assert len(entries) == len(contents), "what was missing has been read"
+        return entries
 
-    def contents(self, paths: Iterable[Path | str]) -> Iterator[str | OSError]:
+    def known(self, paths: Iterable[Path]) -> Iterator[Entry | None]:
+        """What the store holds of each file now, in order; None where it has not read such a content."""
+        self._map_parts()
+        return self._entries(self.contents(paths))
+
+    def contents(self, paths: Iterable[Path]) -> Iterator[str | OSError]:
         """The SHA-256 of each file in order, or the error that kept it from being read."""
         return FileHashes(self.cache / "files.sqlite").of(paths)
 
-    def holds(self, contents: Iterable[str]) -> bool:
-        """Whether all of these contents have been read."""
-        self._map_parts()
-        return next(self._unknown(contents), None) is None
-
     def texts(self, contents: Iterable[str]) -> Texts:
-        """The texts of contents that are in the store, in order.
+        """The texts of contents that were in the store when `fill` or `known` looked last, in order.
 
         Raises:
-            KeyError: one is not.
+            KeyError: one was not.
         """
-        self._map_parts()
+        if not self._tables:
+            self._map_parts()
         return Texts([*self._tables.values()], self._places(contents))
 
     @contextlib.contextmanager
@@ -209,17 +208,46 @@ class TextStore:
             self._map_parts()
 
     def _map_index(self) -> None:
-        """Map where the contents of all parts stand; work it out where nobody has."""
-        index = self.folder / f"index-{hashlib.sha256(''.join(self._tables).encode()).hexdigest()[:16]}"
-        if not (index / "keys.npy").exists():  # written last: its presence means that all of it is there
-            keys, places = _index_of([*self._tables.values()])
-            for name, values in {"places.npy": places, "keys.npy": keys}.items():
-                with written_whole(index / name) as temporary, temporary.open("wb") as stream:
-                    np.save(stream, values)
-            for old in self.folder.glob("index-*"):
+        """Map where the contents of all parts stand; work it out where nobody has.
+
+        The file has the keys of all contents, sorted, and behind them the part and the row of each.
+        """
+        count = sum(map(len, self._tables.values()))
+        if not count:
+            self._keys, self._key_places = np.empty(0, _KEY), np.empty((0, 2), np.int32)
+            return
+        index = self.folder / f"index-{hashlib.sha256(''.join(self._tables).encode()).hexdigest()[:16]}.bin"
+        if not index.exists() or index.stat().st_size != count * (_KEY.itemsize + 2 * np.dtype(np.int32).itemsize):
+            with written_whole(index) as temporary, temporary.open("wb") as stream:
+                for values in _index_of([*self._tables.values()]):
+                    stream.write(values.tobytes())
+            for old in self.folder.glob("index-*.bin"):
                 if old != index:
-                    shutil.rmtree(old, ignore_errors=True)  # Windows keeps what another process has mapped
-        self._keys, self._key_places = (np.load(index / name, mmap_mode="r") for name in ("keys.npy", "places.npy"))
+                    with contextlib.suppress(PermissionError):  # Windows keeps what another process has mapped
+                        old.unlink(missing_ok=True)
+        self._keys = np.memmap(index, _KEY, "r", shape=count)
+        self._key_places = np.memmap(index, np.int32, "r", offset=count * _KEY.itemsize, shape=(count, 2))
+
+    def _entries(self, contents: Iterable[str | OSError]) -> Iterator[Entry | None]:
+        """What the mapped parts say of each content."""
+        tables = [table.select(["status", "reason", "format"]) for table in self._tables.values()]
+        for some in _batches(contents, _CONTENTS_AT_ONCE):
+            keys = [content for content in some if isinstance(content, str)]
+            found, is_known = self._look_up(keys)
+            facts: list[tuple[str, str, str] | None] = [None] * len(keys)
+            places = self._key_places[found[is_known]]
+            for part in np.unique(places[:, 0]).tolist():
+                here = np.flatnonzero(is_known)[places[:, 0] == part]
+                columns = tables[part].take(places[places[:, 0] == part, 1]).to_pydict().values()
+                for place, values in zip(here.tolist(), zip(*columns, strict=True), strict=True):
+                    facts[place] = values
+            of_key = iter(facts)
+            for content in some:
+                if isinstance(content, OSError):
+                    yield Entry(None, "unreadable", content.strerror or str(content), "")
+                    continue
+                fact = next(of_key)
+                yield None if fact is None else Entry(content, *fact)
 
     def _places(self, contents: Iterable[str]) -> NDArray[np.int32]:
         """The part and the row of each content, shape (N, 2).
@@ -256,7 +284,7 @@ class FileHashes:
     def __init__(self, database: Path) -> None:
         self._database = database
 
-    def of(self, paths: Iterable[Path | str]) -> Iterator[str | OSError]:
+    def of(self, paths: Iterable[Path]) -> Iterator[str | OSError]:
         """The content hash of each path in order, or the error that kept it from being read."""
         with contextlib.closing(sqlite3.connect(self._database, timeout=60)) as connection:
             connection.execute(
@@ -305,15 +333,6 @@ def _sha256(name: str) -> str:
     return digest.hexdigest()
 
 
-def _unread(error: OSError) -> Entry:
-    return Entry(None, "unreadable", problem_of(error), "")
-
-
-def problem_of(error: OSError) -> str:
-    """Why a file cannot be read."""
-    return error.strerror or str(error)
-
-
 def _key(content: str) -> bytes:
     return bytes.fromhex(content[:32])
 
@@ -355,7 +374,7 @@ def _by_size(rows: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]
 
 
 def prune(cache: Path, unused_days: float) -> list[Path]:
-    """Remove texts, tokens and groups that no run has used for so many days; returns the folders that are gone.
+    """Remove what no run has used for so many days, such as texts and tokens; returns the folders that are gone.
 
     File hashes stay: they are small, and a file that changes gets a new one.
     """

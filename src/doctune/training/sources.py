@@ -119,10 +119,10 @@ def audit(data: schema.FileContentConfig, found: Corpus) -> dict[str, Any]:
     folder = Path(data.cache_dir) / "audits" / key
     file = folder / "audit.json"
     if not file.exists():
-        texts = found.texts(found.documents)
-        left_out = found.left_out()
+        documents, left_out = [*found.documents], [*found.left_out()]  # they are looked at again and again
+        texts = found.texts(documents)
         findings = audit_corpus(
-            found.documents, texts, found.groups(), source=str(found.source), left_out=left_out, settings=settings
+            documents, texts, found.groups(), source=str(found.source), left_out=left_out, settings=settings
         )
         write_json(file, {k: v for k, v in findings.to_dict().items() if k not in ("rows", "documents")})
     mark_used(folder)

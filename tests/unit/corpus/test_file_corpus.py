@@ -1,6 +1,7 @@
 """A corpus that has been prepared before is taken from the cache, unless anything that it depends on has changed."""
 
 import csv
+import shutil
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from doctune.corpus.prepare import PrepareSettings, prepare
 from doctune.corpus.saved_manifest import ManifestColumns, saved_manifest
 from doctune.corpus.store import TextStore
 from doctune.documents import Document
+from doctune.errors import DataError
 
 SETTINGS = PrepareSettings(0.5, 0.2, 1.0, SplitSettings(0.2, 0.2, seed=1))
 
@@ -144,11 +146,61 @@ def test_texts_that_the_store_has_lost_are_read_again(folder, tmp_path):
     assert [*second.texts(second.documents)] == [Path(path).read_text() for path in second.documents.values("path")]
 
 
+def test_a_file_that_was_read_in_vain_counts_once_it_can_be_read(folder, tmp_path):
+    def in_vain(paths):
+        for path, document in zip(paths, read_files(paths), strict=True):
+            is_slow = path == slow
+            yield Document(str(path), "timeout", "took too long", "text", "") if is_slow else document
+
+    slow = files_of(folder)[0]
+    manifest, cache = read_manifest(folder / "manifest.csv"), tmp_path / "cache"
+    first = prepare(manifest, TextStore(cache, "k"), in_vain, SETTINGS)
+    assert [row.status for row in first.left_out()] == ["timeout"]
+    shutil.rmtree(cache / "texts")
+    second = corpus_of(folder)
+    assert len(second.documents) == 30
+    assert second.key != first.key
+
+
+def test_a_text_that_was_left_out_and_is_lost_is_read_again(folder, tmp_path):
+    files_of(folder)[0].write_text(" ")
+    empty = Document("", "empty", "nothing in it", "text", "")
+    for _ in range(2):
+        corpus = prepare(
+            read_manifest(folder / "manifest.csv"),
+            TextStore(tmp_path / "cache", "k"),
+            lambda paths: (read if read.text.strip() else empty for read in read_files(paths)),
+            SETTINGS,
+        )
+        assert len(corpus.documents) == 29
+        for part in (tmp_path / "cache/texts").rglob("part-*.arrow"):
+            part.unlink()
+    assert len(corpus_of(folder).documents) == 30
+
+
+def test_a_saved_split_must_be_a_file_that_stays_as_it_is(folder, tmp_path, monkeypatch):
+    corpus_of(folder).write(tmp_path / "run", {})
+    with pytest.raises(DataError, match=r"run is a folder; name the splits\.parquet in it"):
+        corpus_of(folder, replace(SETTINGS, split=SplitSettings(file=tmp_path / "run")))
+
+    file, divide = tmp_path / "run/splits.parquet", module.divide
+
+    def divide_and_change(documents, settings):
+        found = divide(documents, settings)
+        file.write_bytes(file.read_bytes() + b" ")
+        return found
+
+    monkeypatch.setattr(module, "divide", divide_and_change)
+    with pytest.raises(DataError, match=r"split\.file=.*splits\.parquet changed while it was read\. Start again\."):
+        corpus_of(folder, replace(SETTINGS, split=SplitSettings(file=file)))
+
+
 @pytest.mark.parametrize("name", ["documents.arrow", "account.arrow", "links.arrow", "corpus.json"])
-def test_what_has_been_deleted_is_made_again(folder, tmp_path, name, divisions):
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"")])
+def test_what_is_gone_or_damaged_is_made_again(folder, tmp_path, name, divisions, damage):
     corpus_of(folder)
     (file,) = (tmp_path / "cache/corpora").rglob(name)
-    file.unlink()
+    damage(file)
     assert len(corpus_of(folder).documents) == 30
     assert divisions == [30, 30]
 

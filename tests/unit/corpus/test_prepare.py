@@ -168,9 +168,10 @@ def test_a_sample_keeps_the_proportions_of_the_classes_and_does_not_depend_on_th
         for place, (label, count) in enumerate({"a": 80, "b": 20, "c": 4}.items())
         for number in range(count)
     ]
-    chosen = sample(rows, 52)
+    chosen = [rows[place] for place in sample(rows, 52)]
     assert Counter(row.label for row in chosen) == {"a": 40, "b": 10, "c": 3}
-    assert {*sample(rows[::-1], 52)} == {*chosen}
+    assert {rows[::-1][place] for place in sample(rows[::-1], 52)} == {*chosen}
+    assert chosen == sorted(chosen, key=lambda row: row.line)
 
 
 def test_what_is_not_in_a_sample_is_in_the_account(folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from doctune.corpus import records
-from doctune.corpus.records import read_records, write_records
+from doctune.corpus.records import Records, at, columns, read_records, write_records
 from doctune.errors import ArtifactError
 
 
@@ -66,16 +66,20 @@ def test_some_of_the_records(fruits):
     assert [*apples.only(np.array([1]))] == [FRUITS[3]]
     assert apples.where("name", "apple").places("name", "apple").tolist() == [0, 1]
     assert [*fruits.where("name", "plum")] == []
-    assert [*fruits[1:4]] == FRUITS[1:4]
-    assert len(fruits[10:]) == 0
-    with pytest.raises(ValueError, match="no slices that go backwards"):
-        fruits[::-1]
+
+
+def test_records_and_lists_are_asked_alike(fruits):
+    places = np.array([0, 2, 3])
+    for found in (fruits, FRUITS):
+        assert [*columns(found, "name", "count")] == [(fruit.name, fruit.count) for fruit in FRUITS]
+        assert [*at(found, places)] == [FRUITS[place] for place in places]
+    assert isinstance(at(fruits, places), Records)
 
 
 def test_another_process_maps_the_file_again(fruits):
-    pickled = pickle.dumps(fruits[1:])
+    pickled = pickle.dumps(fruits.where("name", "apple"))
     assert len(pickled) < 1000
-    assert [*pickle.loads(pickled)] == FRUITS[1:]
+    assert [*pickle.loads(pickled)] == [FRUITS[0], FRUITS[3]]
 
 
 def test_there_may_be_none(tmp_path):
@@ -84,9 +88,10 @@ def test_there_may_be_none(tmp_path):
     assert ([*none], len(none), [*none.where("name", "apple")]) == ([], 0, [])
 
 
-def test_a_damaged_file_says_what_to_do(tmp_path):
+@pytest.mark.parametrize("damage", [lambda content: content[:-20], lambda content: b"\0" * len(content)])
+def test_a_damaged_file_says_what_to_do(tmp_path, damage):
     path = tmp_path / "fruits.arrow"
     write_records(path, Fruit, FRUITS)
-    path.write_bytes(path.read_bytes()[:-20])
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ArtifactError, match=r"fruits.arrow is damaged \(.*\). Delete it: what it held is made again."):
         read_records(path, Fruit)

@@ -85,6 +85,7 @@ def test_the_rows_of_a_query_are_asked_for_every_time(tmp_path, readings):
     for _ in range(2):
         found = saved_manifest(tmp_path / "cache", source, columns=COLUMNS, query="SELECT path, label FROM t")
         assert [row.label for row in found.rows] == ["x", "y"]
+        assert isinstance(found.rows, Records)
     assert readings == ["m.sqlite", "m.sqlite"]
 
 
@@ -108,16 +109,17 @@ def test_a_source_that_changes_while_it_is_read_is_not_kept(tmp_path, monkeypatc
     saved_manifest(tmp_path / "cache", source, columns=COLUMNS)
     monkeypatch.setattr(module, "read_manifest", read_manifest)
     table(source, "a.txt,x,1", "b.txt,y,1")
-    assert not [*(tmp_path / "cache").glob("manifests/*")]
     found = saved_manifest(tmp_path / "cache", source, columns=COLUMNS)
     assert [row.label for row in found.rows] == ["x", "y"]
 
 
-def test_what_has_been_deleted_is_made_again(tmp_path):
+@pytest.mark.parametrize("name", ["rows.arrow", "rejected.arrow", "key.json"])
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"")])
+def test_what_is_gone_or_damaged_is_made_again(tmp_path, name, damage):
     source = table(tmp_path / "m.csv", "a.txt,x,1", "b.txt,y,1")
     saved_manifest(tmp_path / "cache", source, columns=COLUMNS)
-    (rows,) = (tmp_path / "cache").glob("manifests/*/rows.arrow")
-    rows.unlink()
+    (file,) = (tmp_path / "cache").glob(f"manifests/*/{name}")
+    damage(file)
     assert [row.label for row in saved_manifest(tmp_path / "cache", source, columns=COLUMNS).rows] == ["x", "y"]
 
 

@@ -126,28 +126,55 @@ def test_a_store_finds_what_another_process_has_read_since(tmp_path):
     kept = early.texts([entry.content for entry in first])
     _, rest = fill(tmp_path / "cache", paths[2:], Reader())
     contents = [entry.content for entry in (*rest, *first)]
-    assert early.holds(contents)
+    assert [*early.known(paths)] == [*first, *rest]
     assert [*early.texts(contents)] == ["text 2", "text 3", "text 0", "text 1"]
     assert [*kept] == ["text 0", "text 1"]
     assert len([*early.folder.glob("index-*")]) == 1
 
 
+def test_what_the_store_knows_of_files(tmp_path):
+    paths = make(tmp_path / "files", 3)
+    paths[1].write_text("")
+    store, entries = fill(tmp_path / "cache", paths[:2], Reader())
+    gone = tmp_path / "files/gone.txt"
+    assert [*store.known([*paths, gone, paths[0]])] == [
+        *entries,
+        None,
+        Entry(None, "unreadable", "No such file or directory", ""),
+        entries[0],
+    ]
+    assert [entry.status for entry in entries] == ["ok", "empty"]
+    assert [*TextStore(tmp_path / "cache", "other").known(paths[:1])] == [None]
+
+
 def test_what_the_store_has_not_read_has_no_text(tmp_path):
     store, entries = fill(tmp_path / "cache", make(tmp_path / "files", 2), Reader())
     unknown = "0" * 64
-    assert store.holds([entries[0].content])
-    assert not store.holds([entries[0].content, unknown])
-    assert not TextStore(tmp_path / "cache", "other").holds([unknown])
     with pytest.raises(KeyError, match=unknown):
-        store.texts([unknown])
+        store.texts([entries[0].content, unknown])
+    with pytest.raises(KeyError, match=unknown):
+        TextStore(tmp_path / "cache", "other").texts([unknown])
 
 
-def test_an_index_that_is_gone_is_made_again(tmp_path):
+@pytest.mark.parametrize("kept_bytes", [None, 0, 40])
+def test_an_index_that_is_gone_or_cut_short_is_made_again(tmp_path, kept_bytes):
     _, entries = fill(tmp_path / "cache", make(tmp_path / "files", 2), Reader())
-    for file in (tmp_path / "cache").rglob("keys.npy"):
-        file.unlink()
+    (file,) = (tmp_path / "cache").rglob("index-*.bin")
+    content = file.read_bytes()
+    file.unlink()
+    if kept_bytes is not None:
+        file.write_bytes(content[:kept_bytes])
     store = TextStore(tmp_path / "cache", "k")
     assert [*store.texts([entry.content for entry in entries])] == ["text 0", "text 1"]
+
+
+def test_texts_in_use_stay_when_the_cache_is_emptied(tmp_path):
+    paths = make(tmp_path / "files", 2)
+    store, entries = fill(tmp_path / "cache", paths, Reader())
+    for file in store.folder.iterdir():
+        file.unlink()
+    assert [*store.texts([entry.content for entry in entries])] == ["text 0", "text 1"]
+    assert [*store.known(paths)] == [None, None]
 
 
 def test_entries_that_nobody_used_are_pruned(tmp_path):

@@ -6,6 +6,7 @@ Shapes: B documents of a batch, C chunks of all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,24 +67,24 @@ class AttentionWriter(JudgedPartWriter[list[float]]):
 
     def write(self, part: str) -> None:
         """Write the chunks in the order of the documents."""
-        num_documents = len(self._documents[part])
+        documents = self._documents[part]
+        judged = enumerate(zip(documents, self._texts(documents), strict=True))
         with (
             written_whole(self._folder / f"{part}_attention.parquet") as temporary,
             pq.ParquetWriter(temporary, _SCHEMA) as writer,
         ):
-            for start in range(0, num_documents, _DOCUMENTS_PER_GROUP):
-                group = range(start, min(start + _DOCUMENTS_PER_GROUP, num_documents))
-                rows = [row for index in group for row in self._rows(part, index)]
+            for _ in range(0, len(documents), _DOCUMENTS_PER_GROUP):
+                group = islice(judged, _DOCUMENTS_PER_GROUP)
+                rows = [row for index, (document, text) in group for row in self._rows(part, index, document.id, text)]
                 writer.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA))
 
-    def _rows(self, part: str, index: int) -> list[dict[str, Any]]:
+    def _rows(self, part: str, index: int, name: str, text: str) -> list[dict[str, Any]]:
         """One row per chunk of a document."""
-        document, chunks = self._documents[part][index], self._chunks[part]
-        (text,) = self._texts([document])
+        chunks = self._chunks[part]
         spans = [chunks.tokens.spans[row].tolist() for row in chunks[index]]
         return [
             {
-                "id": document.id,
+                "id": name,
                 "chunk": number,
                 "weight": weight,
                 "start": start,

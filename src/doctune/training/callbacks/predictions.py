@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from doctune.corpus.division import LabelledDocument
+from doctune.corpus.records import columns
 from doctune.decode.classification import probabilities
 from doctune.files import written_whole
 from doctune.labels import Labels
@@ -43,9 +44,9 @@ class PredictionWriter(JudgedPartWriter[NDArray[np.float32]]):
         chances = probabilities(logits)
         table = pa.table(
             {
-                "id": [document.id for document in documents],
-                "path": [document.path for document in documents],
-                "truth": [document.label for document in documents],
+                "id": [name for (name,) in columns(documents, "id")],
+                "path": [path for (path,) in columns(documents, "path")],
+                "truth": [label for (label,) in columns(documents, "label")],
                 "prediction": [self._labels.names[index] for index in chances.argmax(axis=1)],
                 "probabilities": pa.array(chances.tolist(), pa.list_(pa.float32())),
             }
