@@ -6,9 +6,9 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
+from doctune.corpus.batches import batched
 from doctune.corpus.duplicates import conflicting_groups
 from doctune.corpus.splits import MIN_GROUPS, PARTS, folds, holdout, leaking_groups, small_classes
 from doctune.errors import DataError
@@ -136,9 +136,8 @@ def write_splits(documents: Sequence[LabelledDocument], path: Path) -> None:
 
     texts = ("id", "path", "label", "group", "part")
     schema = pa.schema([*((name, pa.string()) for name in texts), ("fold", pa.int32())])
-    rows = columns(documents, *schema.names)
     with written_whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        while some := [*islice(rows, _ROWS_PER_GROUP)]:
+        for some in batched(columns(documents, *schema.names), _ROWS_PER_GROUP):
             writer.write_table(pa.table([*zip(*some, strict=True)], schema=schema))
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from doctune.corpus.batches import batched
 from doctune.errors import ArtifactError
 from doctune.files import written_whole
 
@@ -118,13 +118,12 @@ class Records(Sequence[Record], Generic[Record]):
 def write_records(path: Path, kind: type[Record], records: Iterable[Record]) -> None:
     """Write records whole, holding only some of them in memory; the fields of `kind` are of the types in `_COLUMNS`."""
     schema = pa.schema([(name, _COLUMNS[type_]) for name, type_ in _types(kind)])
-    iterator = iter(records)
     with (
         written_whole(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, schema) as writer,
     ):
-        while some := list(islice(iterator, _ROWS_PER_BATCH)):
+        for some in batched(records, _ROWS_PER_BATCH):
             columns = {name: [_cell(getattr(record, name)) for record in some] for name in schema.names}
             writer.write_table(pa.table(columns, schema=schema))
 
