@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from doctune.corpus.account import LEFT_OUT, AccountRow, totals, write_account
 from doctune.corpus.division import Division, LabelledDocument, fingerprint, write_splits
 from doctune.corpus.duplicates import DuplicateGroups, NearPair
-from doctune.corpus.records import Records, read_records, write_records
+from doctune.corpus.records import Records, columns, read_records, write_records
 from doctune.corpus.splits import PARTS
 from doctune.corpus.store import Texts, TextStore, mark_used
 from doctune.errors import ArtifactError
@@ -62,13 +62,15 @@ class Corpus:
 
     def part(self, name: str) -> Records[LabelledDocument]:
         """The documents of "train", "val" or "test"."""
-        return self.documents.where("part", name)
+        return self._parts[name]
+
+    @cached_property
+    def _parts(self) -> Mapping[str, Records[LabelledDocument]]:
+        return {name: self.documents.where("part", name) for name in PARTS}
 
     def texts(self, documents: Sequence[LabelledDocument]) -> Texts:
         """The texts of some documents, read when asked for."""
-        if isinstance(documents, Records):
-            return self.store.texts(documents.values("content"))
-        return self.store.texts(document.content for document in documents)
+        return self.store.texts(content for (content,) in columns(documents, "content"))
 
     def label_ids(self, documents: Records[LabelledDocument]) -> NDArray[np.int64]:
         """The label ids of some documents, shape (N,)."""

@@ -97,6 +97,7 @@ class TextStore:
         self.folder = cache / "texts" / hashlib.sha256(settings_key.encode()).hexdigest()[:16]
         self.folder.mkdir(parents=True, exist_ok=True)
         mark_used(self.folder)
+        self._hashes = FileHashes(cache / "files.sqlite")
         self._tables: dict[str, pa.Table] = {}
         self._index = TextIndex(self.folder, {})
 
@@ -105,7 +106,7 @@ class TextStore:
 
         One process fills at a time; a second one waits (`on_wait` is called once) and then finds the work done.
         """
-        contents = list(self.contents(paths))
+        contents = [*self._hashes.of(paths)]
         with self._lock(on_wait):
             self._seal()
             self._read_missing(paths, contents, extract)
@@ -117,11 +118,7 @@ class TextStore:
     def known(self, paths: Iterable[Path]) -> Iterator[Entry | None]:
         """What the store holds of each file now, in order; None where it has not read such a content."""
         self._map_parts()
-        return self._entries(self.contents(paths))
-
-    def contents(self, paths: Iterable[Path]) -> Iterator[str | OSError]:
-        """The SHA-256 of each file in order, or the error that kept it from being read."""
-        return FileHashes(self.cache / "files.sqlite").of(paths)
+        return self._entries(self._hashes.of(paths))
 
     def texts(self, contents: Iterable[str]) -> Texts:
         """The texts of contents that were in the store when `fill` or `known` looked last, in order.
