@@ -115,7 +115,7 @@ def split_settings(split: schema.SplitConfig) -> SplitSettings:
 def audit(data: schema.FileContentConfig, found: Corpus) -> dict[str, Any]:
     """The findings about a corpus, as `doctune audit` has them; from the cache where nothing has changed."""
     settings = AuditSettings(_tokens_read(data), max_chars=extract_settings(data).max_chars)
-    key = hashlib.sha256(repr([__version__, settings, found.key]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(repr([__version__, settings, str(found.source), found.key]).encode()).hexdigest()[:16]
     folder = Path(data.cache_dir) / "audits" / key
     file = folder / "audit.json"
     if not file.exists():

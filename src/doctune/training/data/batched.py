@@ -16,7 +16,7 @@ from lightning import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from doctune.training.data.batches import BatchPlan, LengthAwareBatches, MicroBatch, in_length_order
+from doctune.training.data.batches import BatchPlan, LengthAwareBatches, MicroBatch, OrderedBatches, in_length_order
 from doctune.training.data.sampling import ClassSampling
 
 Batch = dict[str, Any]
@@ -106,8 +106,7 @@ class BatchedDataModule(LightningDataModule, ABC):
         """The examples that choose, and the sample of training examples that the gap compares them with."""
         sample = self._training_sample()
         sampled = self._in_length_order(self.lengths("train")[sample])
-        moved = [micro._replace(indices=tuple(sample[list(micro.indices)].tolist())) for micro in sampled]
-        return [self._evaluation_loader("val"), self._fixed_loader("train", moved)]
+        return [self._evaluation_loader("val"), self._fixed_loader("train", sampled.among(sample))]
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The examples that judge."""
@@ -130,7 +129,7 @@ class BatchedDataModule(LightningDataModule, ABC):
     def _evaluation_loader(self, part: str) -> DataLoader[Batch]:
         return self._fixed_loader(part, self._in_length_order(self.lengths(part)))
 
-    def _in_length_order(self, lengths: NDArray[np.int64]) -> list[MicroBatch]:
+    def _in_length_order(self, lengths: NDArray[np.int64]) -> OrderedBatches:
         plan = self._ranked_plan()
         return in_length_order(lengths, plan.micro, plan.rank, plan.num_ranks)
 

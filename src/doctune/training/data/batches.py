@@ -177,13 +177,36 @@ def repeats_before(drawn: Ids) -> Ids:
     return repeats
 
 
+class OrderedBatches(Sequence[MicroBatch]):
+    """Batches of documents in a given order, each made when it is asked for.
+
+    Args:
+        order: the documents, shape (N,).
+        size: documents of a batch; the last one may have fewer.
+    """
+
+    def __init__(self, order: Ids, size: int) -> None:
+        self._order = order
+        self._size = size
+
+    def __len__(self) -> int:
+        return -(-len(self._order) // self._size)
+
+    def __getitem__(self, number: int) -> MicroBatch:  # type: ignore[override]  # slices are not needed
+        start = range(len(self))[number] * self._size
+        return MicroBatch(tuple(self._order[start : start + self._size].tolist()), 1.0)
+
+    def among(self, documents: Ids) -> OrderedBatches:
+        """The same, where document n is one of more: the one at place n of `documents`."""
+        return OrderedBatches(documents[self._order], self._size)
+
+
 def in_length_order(
     lengths: Sequence[int] | NDArray[np.int64], size: int, rank: int = 0, num_ranks: int = 1
-) -> list[MicroBatch]:
+) -> OrderedBatches:
     """A rank's batches for evaluation: longest first, so that memory runs out at once or never.
 
     Each document is in one batch of one rank. Documents are dealt out, not batches, so that no rank has none unless
     there are fewer documents than ranks.
     """
-    order = np.argsort(-np.asarray(lengths), kind="stable")[rank::num_ranks]
-    return [MicroBatch(tuple(order[start : start + size].tolist()), 1.0) for start in range(0, len(order), size)]
+    return OrderedBatches(np.argsort(-np.asarray(lengths), kind="stable")[rank::num_ranks], size)

@@ -64,6 +64,9 @@ def test_lightning_finds_the_epoch_setter():
 def test_evaluation_starts_with_the_longest():
     batches = in_length_order([5, 9, 7, 1], 3)
     assert [batch.indices for batch in batches] == [(1, 2, 0), (3,)]
+    assert [batch.indices for batch in batches.among(np.array([10, 20, 30, 40]))] == [(20, 30, 10), (40,)]
+    with pytest.raises(IndexError):
+        batches[2]
 
 
 def test_the_last_micro_batch_of_a_step_says_so():
