@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from doctune.corpus.manifest import ManifestColumns
+    from doctune.corpus.manifest_tables import ManifestColumns
 
 _COLUMNS = ("path", "text", "label", "confidence")
 
@@ -25,6 +25,6 @@ def named_columns(args: argparse.Namespace) -> list[str]:
 
 def columns_of(args: argparse.Namespace) -> ManifestColumns:
     """The columns that were named; messages name these options."""
-    from doctune.corpus.manifest import ManifestColumns
+    from doctune.corpus.manifest_tables import ManifestColumns
 
     return ManifestColumns(**{name: getattr(args, f"{name}_column") for name in _COLUMNS}, option="--{}-column NAME")

@@ -81,8 +81,7 @@ class Records(Sequence[Record], Generic[Record]):
         return self._kind(*(_value(batch.column(name)[row].as_py(), type_) for name, type_ in self._types))
 
     def __iter__(self) -> Iterator[Record]:
-        columns = [self.values(name) for name, _ in self._types]
-        return (self._kind(*values) for values in zip(*columns, strict=True))
+        return (self._kind(*values) for values in columns(self, *(name for name, _ in self._types)))
 
     def only(self, places: NDArray[np.int64]) -> Records[Record]:
         """The records at `places`, which ascend."""
@@ -124,8 +123,8 @@ def write_records(path: Path, kind: type[Record], records: Iterable[Record]) -> 
         pa.ipc.new_file(sink, schema) as writer,
     ):
         for some in batched(records, _ROWS_PER_BATCH):
-            columns = {name: [_cell(getattr(record, name)) for record in some] for name in schema.names}
-            writer.write_table(pa.table(columns, schema=schema))
+            cells = {name: [_cell(getattr(record, name)) for record in some] for name in schema.names}
+            writer.write_table(pa.table(cells, schema=schema))
 
 
 def read_records(path: Path, kind: type[Record]) -> Records[Record]:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from doctune import __version__
-from doctune.corpus.manifest import SQLITE_SUFFIXES, VERSION, Manifest, ManifestColumns, Rejected, Row, read_manifest
+from doctune.corpus.manifest import VERSION, Manifest, Rejected, Row, read_manifest
+from doctune.corpus.manifest_tables import SQLITE_SUFFIXES, ManifestColumns
 from doctune.corpus.records import read_records, write_records
 from doctune.corpus.scan import walk
 from doctune.corpus.store import mark_used

@@ -18,7 +18,8 @@ import yaml
 from numpy.typing import NDArray
 
 from doctune.corpus.duplicates import DEFAULT_THRESHOLD
-from doctune.corpus.manifest import Manifest, ManifestColumns, read_manifest
+from doctune.corpus.manifest import Manifest, read_manifest
+from doctune.corpus.manifest_tables import ManifestColumns
 from doctune.decode.classification import probabilities
 from doctune.errors import ArtifactError, DataError, DoctuneError
 from doctune.inference.judged import (

@@ -15,7 +15,8 @@ from doctune.corpus.audit import audit_corpus
 from doctune.corpus.division import SplitSettings
 from doctune.corpus.file_corpus import Corpus
 from doctune.corpus.findings.lengths import AuditSettings
-from doctune.corpus.manifest import Manifest, ManifestColumns
+from doctune.corpus.manifest import Manifest
+from doctune.corpus.manifest_tables import ManifestColumns
 from doctune.corpus.prepare import PrepareSettings, prepare
 from doctune.corpus.saved_manifest import saved_manifest
 from doctune.corpus.store import TextStore, mark_used

@@ -12,8 +12,9 @@ import pytest
 from doctune.corpus import prepare as module
 from doctune.corpus.division import SplitSettings
 from doctune.corpus.manifest import read_manifest
+from doctune.corpus.manifest_tables import ManifestColumns
 from doctune.corpus.prepare import PrepareSettings, prepare
-from doctune.corpus.saved_manifest import ManifestColumns, saved_manifest
+from doctune.corpus.saved_manifest import saved_manifest
 from doctune.corpus.store import TextStore
 from doctune.documents import Document
 from doctune.errors import DataError

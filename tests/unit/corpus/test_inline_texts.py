@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from doctune.corpus.manifest import ManifestColumns, read_manifest
+from doctune.corpus.manifest import read_manifest
+from doctune.corpus.manifest_tables import ManifestColumns
 from doctune.errors import DataError
 
 STORIES = [("A dragon,\nand a knight.", "tale"), ("Take two eggs.", "recipe"), ("Once \u201cupon\u201d a time", "tale")]

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from doctune.corpus.manifest import Manifest, ManifestColumns, Rejected, Row, read_manifest
+from doctune.corpus.manifest import Manifest, Rejected, Row, read_manifest
+from doctune.corpus.manifest_tables import ManifestColumns
 from doctune.corpus.scan import ScanOptions, scan, write_manifest
 from doctune.errors import ConfigError, DataError
 

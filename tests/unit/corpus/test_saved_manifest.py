@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from doctune.corpus import saved_manifest as module
-from doctune.corpus.manifest import ManifestColumns, read_manifest
+from doctune.corpus.manifest import read_manifest
+from doctune.corpus.manifest_tables import ManifestColumns
 from doctune.corpus.records import Records
 from doctune.corpus.saved_manifest import saved_manifest
 from doctune.errors import ConfigError, DataError
